@@ -1,0 +1,320 @@
+"""The command line: argv -> settings -> command -> exit code. The only place that prints, shows progress or exits.
+
+Exit codes: 0 done, 2 a problem that the person can mend (one line on stderr), 130 stopped by Ctrl-C.
+"""
+
+import contextlib
+import functools
+import io
+import itertools
+import operator
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+import yaml
+from pydantic import BaseModel, ValidationError
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from diptych import __version__, commands
+from diptych.config import (
+    DemoSettings,
+    EvaluateSettings,
+    ResumeSettings,
+    SelectSettings,
+    Settings,
+    TrainSettings,
+    TranslateSettings,
+    explain,
+)
+from diptych.errors import DiptychError, nearest
+from diptych.pairs import read_rows
+
+
+class TrainCommand(TrainSettings):
+    """Learn to translate from a few pairs and everything unpaired."""
+
+    recipe: Path | None = None
+    """YAML file of settings; flags lie on top of it."""
+    dry_run: bool = False
+    """Print the resolved settings as YAML and stop."""
+
+
+COMMANDS: dict[str, type[Settings]] = {
+    "select": SelectSettings,
+    "train": TrainCommand,
+    "resume": ResumeSettings,
+    "translate": TranslateSettings,
+    "evaluate": EvaluateSettings,
+    "demo": DemoSettings,
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; return the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        if argv == ["--version"]:
+            print(f"diptych {__version__}")
+            return 0
+        return run(parse(argv))
+    except DiptychError as problem:
+        print(f"diptych: error: {problem}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("diptych: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+
+
+def parse(argv: list[str]) -> Settings:
+    """The settings that `argv` asks for; raises `DiptychError` for unknown or wrong flags, `SystemExit` for --help."""
+    recipe = _value_of("--recipe", argv)
+    kinds: list[Any] = []
+    for name, model in COMMANDS.items():
+        if name == "train" and recipe is not None:
+            kinds.append(Annotated[model, tyro.conf.subcommand(name, default=_defaults_from(Path(recipe)))])
+        else:
+            kinds.append(Annotated[model, tyro.conf.subcommand(name)])
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            settings: Settings = tyro.cli(
+                functools.reduce(operator.or_, kinds),
+                args=argv,
+                prog="diptych",
+                description="Image-to-image translation from a few pairs and many unpaired images.",
+                config=(tyro.conf.OmitSubcommandPrefixes,),
+            )
+            return settings
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        model = COMMANDS.get(argv[0] if argv else "")
+        cause: BaseException | None = stop
+        while cause is not None and not isinstance(cause, ValidationError):
+            cause = cause.__context__
+        if cause is not None and model is not None:
+            raise DiptychError(explain(cause, model)) from None
+        raise DiptychError(_one_line(said.getvalue(), model)) from None
+
+
+def _value_of(flag: str, argv: list[str]) -> str | None:
+    for word, following in itertools.zip_longest(argv, argv[1:]):
+        if word == flag:
+            return following
+        if word.startswith(flag + "="):
+            return word.removeprefix(flag + "=")
+    return None
+
+
+def _defaults_from(recipe: Path) -> TrainCommand:
+    """The recipe as the flags' defaults; what it leaves open stays required."""
+    values = commands.read_recipe(recipe)
+    open_ = {name: tyro.MISSING for name, field in TrainSettings.model_fields.items() if field.is_required()}
+    checked = commands.settings_from({name: "open" for name in open_} | values, str(recipe))
+    return TrainCommand.model_construct(
+        **dict(checked) | {name: missing for name, missing in open_.items() if name not in values},
+        recipe=recipe,
+        dry_run=False,
+    )
+
+
+def _one_line(box: str, model: type[BaseModel] | None) -> str:
+    """What the parser said in its box, in one line, with the nearest right flag or command where one is unknown."""
+    lines = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
+    text = " ".join(line for line in lines if line.strip("─"))
+    unknown = re.search(r"Unrecognized options: (\S+?),?(?: |$)", text)
+    if unknown and model is None:
+        return f"unknown command {unknown[1]!r}{nearest(unknown[1], COMMANDS)} see diptych --help"
+    if unknown:
+        return f"unknown flag {unknown[1]}{nearest(unknown[1], _flags(model))} see diptych --help"
+    missing = re.findall(r"^│ {5}(-\S+|[A-Z]+) ", box, re.MULTILINE) if "Missing from" in text else []
+    if missing and model is not None:
+        command = next(name for name, other in COMMANDS.items() if other is model)
+        return f"{command} needs {', '.join(missing)}; see diptych {command} --help"
+    return re.split(r" Argument helptext:| For full helptext", text)[0].removeprefix("Error parsing ")
+
+
+def _flags(model: type[BaseModel], prefix: str = "--") -> list[str]:
+    flags: list[str] = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            flags += _flags(field.annotation, f"{prefix}{name}.")
+        else:
+            flags.append(prefix + name.replace("_", "-"))
+    return flags
+
+
+def run(settings: Settings) -> int:
+    """Run the command that these settings belong to; return the exit code."""
+    if isinstance(settings, TrainCommand):
+        wanted = TrainSettings(**settings.model_dump(exclude={"recipe", "dry_run"}))
+        if settings.dry_run:
+            print(yaml.safe_dump(commands.plan(wanted).model_dump(mode="json"), sort_keys=False), end="")
+            return 0
+        return _train(lambda display, stop: commands.train(wanted, display, stop))
+    if isinstance(settings, ResumeSettings):
+        return _train(lambda display, stop: commands.resume(settings, display, stop))
+    if isinstance(settings, DemoSettings):
+        from diptych.demo import demo
+
+        with Watcher() as display:
+            report = demo(settings, display)
+        print(f"Open the report: {report}")
+        return 0
+    with Watcher() as display:
+        if isinstance(settings, SelectSettings):
+            answer = _next_after_select(commands.select(settings, display))
+        elif isinstance(settings, TranslateSettings):
+            written = commands.translate(settings, display)
+            answer = f"{len(written)} translated, in {settings.out}"
+        else:
+            assert isinstance(settings, EvaluateSettings)
+            record = commands.evaluate(settings, display)
+            display.show(_scores_table(record))
+            answer = f"{record['n']} images. {record['protocol']}; {record['filter']}."
+            if settings.out is not None:
+                answer += f"\nWritten: {settings.out / 'metrics.json'}"
+    print(answer)
+    return 0
+
+
+def _next_after_select(pairs: Path) -> str:
+    rows = read_rows(pairs)
+    waiting = sum(not right for _, right in rows)
+    where = f"{pairs} (look at chosen.png and map.png beside it)"
+    if waiting:
+        return f"{len(rows)} images chosen. Next: fill in the {waiting} empty partners in column b of {where}."
+    return f"{len(rows)} images chosen, each with its partner. Next: diptych train shukla --pairs {where}."
+
+
+def _scores_table(record: Mapping[str, Any]) -> Table:
+    from diptych.evaluation.scoring import table_rows
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for name, value in table_rows(dict(record)):
+        table.add_row(name, value)
+    return table
+
+
+def _train(start: Callable[["Watcher", Callable[[], bool]], tuple[Path, int]]) -> int:
+    """Run a training; the first Ctrl-C lets the step finish and saves, the second stops at once."""
+    asked = False
+
+    def on_interrupt(number: int, frame: object) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print("diptych: finishing this step, then saving (Ctrl-C again stops at once)", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        with Watcher() as display:
+            folder, step = start(display, lambda: asked)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked and step < commands.load_settings(folder).steps:
+        print(f"Stopped and saved at step {step}. Go on with: diptych resume {folder}")
+        return 130
+    print(f"Trained to step {step}. Look at {folder / 'report.html'}; translate with: diptych translate {folder} IMAGES --out DIR")
+    return 0
+
+
+class Watcher:
+    """Shows long work: a live display on a terminal, a line now and then elsewhere."""
+
+    seconds_between_lines = 15.0
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self.progress = _TrainingProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.tasks: dict[str, TaskID] = {}
+        self.last_line = time.monotonic()
+        self.train_began: dict[str, tuple[float, int]] = {}
+
+    def __enter__(self) -> "Watcher":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def count(self, what: str, done: int, total: int) -> None:
+        self._advance(what, done, total, "")
+        if self._time_for_a_line():
+            self.note(f"{what}: {done} of {total}")
+
+    def trained(self, run: str, step: int, steps: int, images_per_second: float, terms: Mapping[str, float]) -> None:
+        speed = f"{images_per_second:.1f} images/s"
+        self.progress.terms = terms
+        self._advance(f"training {run}", step, steps, speed)
+        began, first = self.train_began.setdefault(run, (time.monotonic(), step))
+        if self._time_for_a_line():
+            left = (time.monotonic() - began) / max(step - first, 1) * (steps - step)
+            named = "  ".join(f"{name} {value:.3f}" for name, value in terms.items())
+            self.note(f"{run} {step}/{steps}  {speed}  ETA {_clock(left)}  {named}")
+
+    def note(self, text: str) -> None:
+        self.progress.console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    def show(self, table: Table) -> None:
+        """Print a table to standard output."""
+        Console().print(table)
+
+    def _advance(self, what: str, done: int, total: int, speed: str) -> None:
+        if what not in self.tasks:
+            self.tasks[what] = self.progress.add_task(what, total=total, speed=speed)
+        self.progress.update(self.tasks[what], completed=done, total=total, speed=speed)
+
+    def _time_for_a_line(self) -> bool:
+        if self.console.is_terminal or time.monotonic() - self.last_line < self.seconds_between_lines:
+            return False
+        self.last_line = time.monotonic()
+        return True
+
+
+class _TrainingProgress(Progress):
+    """The bars, and under them each term by name."""
+
+    terms: Mapping[str, float] = {}
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        if self.terms:
+            yield Text("  ".join(f"{name} {value:.3f}" for name, value in self.terms.items()), style="dim")
+
+
+def _clock(seconds: float) -> str:
+    minutes, second = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"

@@ -1,0 +1,322 @@
+"""The commands as functions: `select`, `train`, `resume`, `translate`, `evaluate`. Each takes its settings and a display.
+
+Every function raises `DiptychError`, one line, for anything that the caller can mend, and writes nothing before its
+input is checked.
+"""
+
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from pydantic import ValidationError
+
+from diptych import __version__
+from diptych.config import (
+    EvaluateSettings,
+    ResumeSettings,
+    SelectSettings,
+    TrainSettings,
+    TranslateSettings,
+)
+from diptych.display import Display, Silent
+from diptych.errors import DiptychError, some
+from diptych.files import write_json, write_text
+from diptych.images import list_images, open_image, read_classes, read_pixels
+from diptych.pairs import read_rows, same_stem, write_pairs
+
+
+def select(settings: SelectSettings, display: Display | None = None) -> Path:
+    """Choose which images to pair (Shukla et al., section 3.2); return the path of pairs.csv.
+
+    Writes pairs.csv (columns a,b), chosen.png (contact sheet) and map.png (all images in two dimensions) into
+    `settings.out`.
+    """
+    display = display or Silent()
+    out, folder = settings.out, settings.photos
+    if (out / "pairs.csv").exists():
+        raise DiptychError(f"{out / 'pairs.csv'} exists and may hold your partners; choose another --out")
+    names = list_images(folder)
+    if settings.within is not None:
+        listed = [left for left, _ in read_rows(settings.within) if left]
+        _check_present(listed, names, settings.within, folder)
+        names = sorted(set(listed))
+    given_rows = read_rows(settings.given) if settings.given is not None else []
+    given = [left for left, _ in given_rows if left]
+    if settings.given is not None:
+        _check_present(given, list_images(folder), settings.given, folder)
+        names = sorted({*names, *given})
+    if settings.budget < 1:
+        raise DiptychError(f"--budget {settings.budget}: choose at least 1 image")
+    if settings.budget > len(names):
+        raise DiptychError(f"--budget {settings.budget}: there are only {len(names)} images to choose from")
+    if settings.budget < len(set(given)):
+        raise DiptychError(f"--budget {settings.budget}: {settings.given} holds {len(set(given))} already; they count")
+    partners: dict[str, str] = {}
+    if settings.partners is not None:
+        partners = same_stem(names, list_images(settings.partners), settings.partners)
+
+    from diptych.build import device_named
+    from diptych.features import extract
+    from diptych.pictures import contact_sheet, selection_map
+    from diptych.selection import SELECTORS
+
+    features = extract(
+        settings.features,
+        [folder / name for name in names],
+        device=str(device_named(settings.device)),
+        progress=lambda done, total: display.count(f"{settings.features} features", done, total),
+    )  # (N, D)
+    place = {name: row for row, name in enumerate(names)}
+    rng = np.random.default_rng(settings.seed)
+    rows = SELECTORS[settings.selector](features, settings.budget, rng, [place[name] for name in dict.fromkeys(given)])
+    chosen = [names[row] for row in rows]
+
+    partners |= {left: right for left, right in given_rows if right}
+    thumbnails = [read_pixels(folder / name) for name in chosen]
+    out.mkdir(parents=True, exist_ok=True)
+    contact_sheet(thumbnails, chosen).save(out / "chosen.png")
+    selection_map(features, rows.tolist(), chosen, thumbnails).save(out / "map.png")
+    write_pairs(out / "pairs.csv", [(name, partners.get(name, "")) for name in chosen])
+    return out / "pairs.csv"
+
+
+def _check_present(listed: list[str], names: list[str], file: Path, folder: Path) -> None:
+    present = set(names)
+    absent = [name for name in listed if name not in present]
+    if absent:
+        raise DiptychError(f"{file}: {some(absent)} is not in {folder}; mend the names in column a")
+
+
+def plan(settings: TrainSettings) -> TrainSettings:
+    """The settings that a training would run with, every default filled in (`train --dry-run`)."""
+    from diptych.build import resolve
+
+    return resolve(settings)
+
+
+def train(
+    settings: TrainSettings, display: Display | None = None, stop: Callable[[], bool] = lambda: False
+) -> tuple[Path, int]:
+    """Train a method; return the run folder and the step reached, which is lower where `stop()` became true.
+
+    The folder holds run.json, experiment.yaml, data.json, log.jsonl, previews/, tensorboard/, checkpoints/ and, at the
+    end, report.html.
+    """
+    from diptych.build import device_named, make_training, open_dataset, resolve
+
+    display = display or Silent()
+    settings = resolve(settings)
+    if (settings.out / "run.json").exists():
+        raise DiptychError(f"{settings.out}: holds a run already; choose another --out, or diptych resume {settings.out}")
+    if settings.out.is_file():
+        raise DiptychError(f"{settings.out}: is a file; choose another --out")
+    device = device_named(settings.device)
+    dataset = open_dataset(settings, display)
+    training = make_training(settings, dataset, device, display)
+
+    settings.out.mkdir(parents=True, exist_ok=True)
+    write_text(settings.out / "experiment.yaml", yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
+    write_json(settings.out / "data.json", dataset.to_record())
+    record = {
+        "format": 1,
+        "diptych": __version__,
+        "python": platform.python_version(),
+        "torch": _version_of("torch"),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": str(device),
+        "precision": training.precision,
+        "data": {name: len(rows) for name, rows in dataset.to_record().items()},
+        "parameters": {
+            name: sum(p.numel() for p in network.parameters()) for name, network in training.method.networks.items()
+        },
+    }
+    write_json(settings.out / "run.json", record)
+    return settings.out, _run(training, display, stop)
+
+
+def resume(
+    settings: ResumeSettings, display: Display | None = None, stop: Callable[[], bool] = lambda: False
+) -> tuple[Path, int]:
+    """Go on with a run from its last checkpoint, up to `settings.steps` where given; return folder and step reached.
+
+    The run continues as if it had never stopped: the same batches, pools, optimisers and random draws.
+    """
+    from diptych.build import device_named, make_training, reopen_dataset
+    from diptych.training.resume import load_training
+    from diptych.translator import checkpoint_folder
+
+    display = display or Silent()
+    folder = settings.run
+    old = load_settings(folder)
+    changes: dict[str, Any] = {"out": folder.absolute(), "init_from": None}
+    if settings.steps is not None:
+        changes["steps"] = settings.steps
+    if settings.device is not None:
+        changes["device"] = settings.device
+    now = old.model_copy(update=changes)
+    checkpoint = checkpoint_folder(folder, "last") if (folder / "checkpoints.json").exists() else None
+    done = int(checkpoint.name) if checkpoint is not None else 0
+    if done >= now.steps:
+        raise DiptychError(f"{folder}: has finished its {done} steps; to go on give --steps with a larger number")
+    device = device_named(now.device)
+    dataset = reopen_dataset(now, json.loads((folder / "data.json").read_text()), display)
+    training = make_training(now, dataset, device, display)
+    if checkpoint is not None:
+        step = load_training(checkpoint / "training", training.method, training.optimisers, device)
+        training = replace(training, step=step)
+    else:
+        display.note(f"{folder.name}: no checkpoint was saved; starting again from step 0")
+    write_text(folder / "experiment.yaml", yaml.safe_dump(now.model_dump(mode="json"), sort_keys=False))
+    return folder, _run(training, display, stop)
+
+
+def _run(training: Any, display: Display, stop: Callable[[], bool]) -> int:
+    from diptych.report import Picture, write_report
+    from diptych.training.loop import train as run_loop
+
+    step = run_loop(training, display, stop)
+    folder = training.folder
+    previews = sorted((folder / "previews").glob("*.png"))
+    index = json.loads((folder / "checkpoints.json").read_text())
+    best = index["best"]
+    figures = [("steps", f"{step:,}")]
+    if best["value"] is not None:
+        figures.append((f"best {best['metric'].replace('_', ' ')}", f"{best['value']:.3f} at step {best['step']:,}"))
+    write_report(
+        folder / "report.html",
+        folder.name,
+        f"{load_settings(folder).method}, {step:,} of {training.schedule.steps:,} steps.",
+        figures=figures,
+        pictures=[Picture(f"Preview at step {int(previews[-1].stem):,}", previews[-1])] if previews else [],
+        runs={folder.name: folder},
+    )
+    return step
+
+
+def load_settings(run: Path) -> TrainSettings:
+    """The resolved settings of a run; raises `DiptychError` where the folder holds none."""
+    file = run / "experiment.yaml"
+    if not file.is_file():
+        raise DiptychError(f"{run}: holds no run; give the folder that diptych train made")
+    return read_train_settings(file, {})
+
+
+def read_train_settings(file: Path, changes: dict[str, Any]) -> TrainSettings:
+    """Settings from a YAML file with `changes` on top; raises `DiptychError` naming what is wrong in the file."""
+    return settings_from(read_recipe(file) | changes, str(file))
+
+
+def read_recipe(file: Path) -> dict[str, Any]:
+    """The mapping in a YAML file (safe loader)."""
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as problem:
+        raise DiptychError(f"{file}: cannot be read ({problem})") from None
+    except yaml.YAMLError as problem:
+        raise DiptychError(f"{file}: is no valid YAML ({' '.join(str(problem).split())})") from None
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise DiptychError(f"{file}: must hold settings, one 'name: value' per line")
+    return values
+
+
+def settings_from(values: dict[str, Any], where: str) -> TrainSettings:
+    """Checked settings; a wrong key is answered with the nearest right one, a wrong value with what is allowed."""
+    from diptych.config import explain
+
+    try:
+        return TrainSettings.model_validate(values)
+    except ValidationError as problem:
+        raise DiptychError(f"{where}: {explain(problem, TrainSettings)}") from None
+
+
+def _version_of(package: str) -> str:
+    from importlib.metadata import version
+
+    return version(package)
+
+
+def translate(settings: TranslateSettings, display: Display | None = None) -> list[Path]:
+    """Translate an image or a folder; return the files written, PNG, in folders like the inputs'."""
+    from diptych.build import device_named
+    from diptych.images import UnreadableImage
+    from diptych.translator import Translator
+
+    display = display or Silent()
+    if settings.images.is_dir():
+        root, names = settings.images, list_images(settings.images)
+    elif settings.images.is_file():
+        root, names = settings.images.parent, [settings.images.name]
+    else:
+        raise DiptychError(f"{settings.images}: no such image or folder")
+    targets = [settings.out / Path(name).with_suffix(".png") for name in names]
+    twice = [str(target) for place, target in enumerate(targets) if target in set(targets[:place])]
+    if twice:
+        raise DiptychError(f"{some(twice)}: two inputs would be written there; rename one of them")
+    there = [str(target) for target in targets if target.exists()]
+    if there and not settings.overwrite:
+        raise DiptychError(f"{some(there)} exists; choose another --out or give --overwrite")
+    device = device_named(settings.device)
+    translator = Translator.from_pretrained(settings.run, settings.checkpoint, str(device))
+    direction = translator.checked_direction(settings.direction)
+
+    written = []
+    for done, (name, target) in enumerate(zip(names, targets, strict=True), start=1):
+        try:
+            image = open_image(root / name)
+        except UnreadableImage as problem:
+            if not settings.skip_unreadable:
+                raise UnreadableImage(f"{problem}, or --skip-unreadable ({len(written)} translated so far)") from None
+            display.note(f"skipped {problem}")
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        translator(image, direction, at=settings.at, raw=settings.raw).save(target)
+        written.append(target)
+        display.count("translating", done, len(names))
+    return written
+
+
+def evaluate(settings: EvaluateSettings, display: Display | None = None) -> dict[str, Any]:
+    """Score a run, or a folder of translations; return (and with `out` write) the record of metrics.json."""
+    from diptych.build import device_named
+    from diptych.evaluation.scoring import labelled_files, score_folder, score_translator
+    from diptych.translator import Translator, checkpoint_folder
+
+    display = display or Silent()
+    if (settings.run is None) == (settings.generated is None):
+        raise DiptychError("evaluate takes either a run or --generated DIR")
+    if settings.out is not None and (settings.out / "metrics.json").exists() and not settings.overwrite:
+        raise DiptychError(f"{settings.out / 'metrics.json'} exists; choose another --out or give --overwrite")
+
+    def progress(done: int, total: int) -> None:
+        display.count("scoring", done, total)
+
+    if settings.run is not None:
+        if settings.a is None or settings.b is None:
+            raise DiptychError("to score a run give --a and --b, the folders of both domains")
+        if settings.b_classes is not None:
+            raise DiptychError("a run knows its classes; take --b-classes out")
+        device = device_named(settings.device)
+        translator = Translator.from_pretrained(settings.run, settings.checkpoint, str(device))
+        direction = translator.checked_direction(settings.direction)
+        sides = {"a": settings.a, "b": settings.b}
+        files = labelled_files(sides[direction[0]], sides[direction[-1]])
+        record = score_translator(translator, direction, files, progress)
+        source = {"run": str(settings.run), "checkpoint": checkpoint_folder(settings.run, settings.checkpoint).name}
+        record = {"scored": {**source, "direction": direction}, **record}
+    else:
+        if settings.b is None:
+            raise DiptychError("to score --generated give --b, the folder of the truth")
+        if settings.a is not None or settings.direction is not None:
+            raise DiptychError("--generated is scored against --b alone; take --a and --direction out")
+        classes = read_classes(settings.b_classes) if settings.b_classes else None
+        generated = settings.generated or Path()
+        record = {"scored": {"generated": str(generated)}, **score_folder(generated, settings.b, classes, progress)}
+    if settings.out is not None:
+        write_json(settings.out / "metrics.json", {"format": 1, "diptych": __version__, **record})
+    return record

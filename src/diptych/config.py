@@ -1,0 +1,270 @@
+"""Every setting of every command: its name, type, default, limits and, as its docstring, its line in `--help`.
+
+A training setting whose default is None gets its value from the method or the network it concerns; setting it where it
+has no meaning is an error.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from tyro.conf import Positional, arg
+
+from diptych.errors import nearest
+
+Count = Annotated[int, Field(ge=1)]
+Direction = Literal["a_to_b", "b_to_a"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Plain = arg(help_behavior_hint="")
+"""Marks settings whose docstring says what happens unless they are given; `--help` then adds no "(default: None)"."""
+
+
+class Settings(BaseModel):
+    """Frozen, and strict about names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`"128x96"` or `"256"` -> (width, height) in pixels; raises ValueError for anything else."""
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isascii() and part.isdigit() and 0 < int(part) <= 65536 for part in parts):
+        raise ValueError(f"{text!r} is no size; write WIDTHxHEIGHT, such as 128x96")
+    return int(parts[0]), int(parts[-1])
+
+
+class OptimSettings(Settings):
+    """Adam, with the rate constant over the first half of the steps and falling linearly to 0 over the second."""
+
+    lr: float = Field(default=2e-4, gt=0)
+    """Learning rate of the first half."""
+    beta1: float = Field(default=0.5, ge=0, lt=1)
+    """Decay of the mean of gradients."""
+    beta2: float = Field(default=0.999, ge=0, lt=1)
+    """Decay of the mean of squared gradients."""
+
+
+class JudgeSettings(Settings):
+    """The PatchGAN judges."""
+
+    patch: Literal[1, 16, 34, 70, 142, 286] = 70
+    """Receptive field in pixels."""
+    ndf: Annotated[Count | None, Plain] = None
+    """Channels of the first layer (default: as --ngf)."""
+
+
+class TrainSettings(Settings):
+    """Learn to translate from a few pairs and everything unpaired."""
+
+    method: Annotated[Positional[str], arg(metavar="METHOD")]
+    """pix2pix (pairs only), cyclegan (unpaired only) or shukla (both)."""
+    a: Path
+    """Folder of the images of domain a."""
+    b: Path
+    """Folder of the images of domain b."""
+    out: Path
+    """Folder of the run; it must not hold one yet."""
+
+    a_classes: Annotated[Path | None, Plain] = None
+    """classes.csv (id,name,red,green,blue), if domain a is a class map."""
+    b_classes: Annotated[Path | None, Plain] = None
+    """classes.csv (id,name,red,green,blue), if domain b is a class map."""
+    pairs: Annotated[str | None, Plain] = None
+    """A pairs.csv, none, all (same stems), or a number: that many, at random (default: all for pix2pix, none for shukla)."""
+    unpaired: Annotated[str | None, Plain] = None
+    """How many images of each side the unpaired passes use, at random; all; or a CSV of them (default: all)."""
+    unpaired_excludes_pairs: bool = False
+    """Leave the paired images out of the unpaired passes; otherwise they stay in, their pairing hidden."""
+    skip_unreadable: bool = False
+    """Go on without the files that cannot be read, instead of stopping before training."""
+
+    direction: Direction = "a_to_b"
+    """What a one-way method learns, and which way is validated and previewed."""
+    size: str = "256x256"
+    """Training size, WIDTHxHEIGHT in pixels: what is cropped and what the network sees."""
+    jitter: float = Field(default=286 / 256, ge=1, le=4)
+    """Images are loaded at this multiple of the size, then cropped at random."""
+    flip: bool = True
+    """Mirror half of the images at random; a pair is mirrored together."""
+    steps: Count = 10_000
+    """Training steps; one step is one update of every network."""
+    batch_size: Count = 1
+    """Images of each domain per step."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Decides the weights at the start, the order of images, crops, flips and pools."""
+    rhythm: Annotated[str | None, Plain] = None
+    """Order of batches: pairs, unpaired, or passes (a full paired pass, then a full unpaired one; pairs repeated until balanced)."""
+
+    generator: Annotated[Literal["resnet", "unet"] | None, Plain] = None
+    """Kind of generator (default: unet for pix2pix, else resnet)."""
+    blocks: Annotated[Count | None, Plain] = None
+    """Residual blocks of the resnet (default: 9, the papers' for 256 px; 6 is theirs for 128 px)."""
+    depth: Annotated[int | None, Plain] = Field(default=None, ge=2, le=12)
+    """Levels of the unet; 2**depth must divide the size (default: 8)."""
+    ngf: Count = 64
+    """Channels of the generators' first layer."""
+    norm: Annotated[Literal["instance", "batch"] | None, Plain] = None
+    """Normalisation of all networks (default: batch for pix2pix, else instance)."""
+    dropout: Annotated[bool | None, Plain] = None
+    """Dropout 0.5 in the generators (default: on for pix2pix)."""
+    translate_in_train_mode: Annotated[bool | None, Plain] = None
+    """Keep dropout and batch statistics alive when translating, as in the paper (default: on for pix2pix)."""
+    judge: JudgeSettings = JudgeSettings()
+
+    adversarial: Annotated[Literal["vanilla", "lsgan", "rsgan"] | None, Plain] = None
+    """Adversarial objective (default: vanilla for pix2pix, lsgan for cyclegan, rsgan for shukla)."""
+    pool_size: Annotated[int | None, Plain] = Field(default=None, ge=0)
+    """Past fakes remembered for each unconditional judge (default: 50)."""
+    weights: Annotated[dict[str, float], Plain] = Field(default={})
+    """Weights of terms, NAME VALUE ..., on top of the method's; --dry-run shows them all."""
+    optim: OptimSettings = OptimSettings()
+
+    val_a: Annotated[Path | None, Plain] = None
+    """Validation folder of domain a."""
+    val_b: Annotated[Path | None, Plain] = None
+    """Validation folder of domain b; images with the same stem as in --val-a are the truth."""
+    val_every: Count = 500
+    """Validate, preview and save a checkpoint every so many steps, and at the end."""
+    log_every: Count = 20
+    """Log the mean of each term every so many steps."""
+    keep: Count = 2
+    """How many of the last checkpoints stay on disk; the best always does."""
+    init_from: Annotated[Path | None, Plain] = None
+    """Start the generators from this run's instead of from chance."""
+    device: Device = "auto"
+    """Where to train: auto takes cuda, then mps, then cpu."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto takes bf16 where the processor has it."""
+
+    @field_validator("size")
+    @classmethod
+    def _size_is_readable(cls, size: str) -> str:
+        parse_size(size)
+        return size
+
+    @field_validator("weights")
+    @classmethod
+    def _weights_are_finite(cls, weights: dict[str, float]) -> dict[str, float]:
+        for name, weight in weights.items():
+            if not 0 <= weight < float("inf"):
+                raise ValueError(f"{name} is {weight}; a weight is 0 or more")
+        return weights
+
+
+class SelectSettings(Settings):
+    """Say which images are worth pairing: writes pairs.csv, a contact sheet and a map of all images."""
+
+    photos: Annotated[Positional[Path], arg(metavar="PHOTOS")]
+    """Folder of the images to choose from."""
+    out: Path
+    """Folder for pairs.csv, chosen.png and map.png; it must not hold a pairs.csv yet."""
+    budget: int = 20
+    """How many pairs you can afford."""
+    features: str = "resnet50"
+    """resnet50 (the paper's), another transformers vision backbone by hub name or local folder, or descriptor (no download)."""
+    selector: Literal["kmedoids", "random"] = "kmedoids"
+    """How to choose."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """The same call gives the same file."""
+    partners: Annotated[Path | None, Plain] = None
+    """Folder of partners that exist already; column b is filled where the stem is the same."""
+    within: Annotated[Path | None, Plain] = None
+    """CSV of an earlier selection: choose among its images only."""
+    given: Annotated[Path | None, Plain] = None
+    """CSV of pairs you have: they stay, count towards the budget, and the rest is chosen around them."""
+    device: Device = "auto"
+    """Where the backbone runs."""
+
+
+class ResumeSettings(Settings):
+    """Go on with an interrupted run, or past the end of a finished one."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """Folder of the run."""
+    steps: Annotated[Count | None, Plain] = None
+    """New total number of steps; the learning rate's schedule is the one of a run of that length."""
+    device: Annotated[Device | None, Plain] = None
+    """Where to train (default: as the run was started)."""
+
+
+class TranslateSettings(Settings):
+    """Translate an image or a folder of images with a trained run."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """Folder of the run."""
+    images: Annotated[Positional[Path], arg(metavar="IMAGES")]
+    """An image or a folder; any size, colour or grey."""
+    out: Path
+    """Folder for the translations, PNG, named like the inputs."""
+    direction: Annotated[Direction | None, Plain] = None
+    """Which way (default: the run's own)."""
+    at: Literal["training", "native"] = "training"
+    """Size at which the network sees an image: the training size, or the image's own."""
+    raw: bool = False
+    """For class maps: write the colours as generated instead of a palette PNG of class ids."""
+    checkpoint: Literal["best", "last"] = "best"
+    """Which checkpoint of the run."""
+    overwrite: bool = False
+    """Replace translations that are already there."""
+    skip_unreadable: bool = False
+    """Go on without the files that cannot be read."""
+    device: Device = "auto"
+    """Where to run."""
+
+
+class EvaluateSettings(Settings):
+    """Score a run on a labelled folder, or a folder of translations against the truth."""
+
+    run: Annotated[Positional[Path | None], arg(metavar="RUN", help_behavior_hint="")] = None
+    """Folder of the run (or give --generated)."""
+    generated: Annotated[Path | None, Plain] = None
+    """Folder of translations to score instead of a run."""
+    a: Annotated[Path | None, Plain] = None
+    """Folder of domain a."""
+    b: Annotated[Path | None, Plain] = None
+    """Folder of domain b; files with the same stem belong together."""
+    b_classes: Annotated[Path | None, Plain] = None
+    """classes.csv, with --generated, if the truth is a class map."""
+    direction: Annotated[Direction | None, Plain] = None
+    """Which way a run translates (default: the run's own)."""
+    checkpoint: Literal["best", "last"] = "best"
+    """Which checkpoint of the run."""
+    out: Annotated[Path | None, Plain] = None
+    """Folder for metrics.json (default: only the table is printed)."""
+    overwrite: bool = False
+    """Replace a metrics.json that is already there."""
+    device: Device = "auto"
+    """Where to run."""
+
+
+class DemoSettings(Settings):
+    """See the whole of it in a few minutes: scenes, selection, training, scores and a report, without any download."""
+
+    out: Path = Path("demo")
+    """Folder for everything the demo makes."""
+    budget: Annotated[int, Field(ge=2, le=64)] = 8
+    """Pairs to choose."""
+    steps: Count = 400
+    """Training steps of each of the two runs."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seed of scenes, selection and training."""
+    overwrite: bool = False
+    """Replace an earlier demo in the same folder."""
+
+
+def explain(problem: ValidationError, model: type[BaseModel]) -> str:
+    """The first thing wrong, in one line: a wrong name with the nearest right one, a wrong value with what is allowed."""
+    first = problem.errors(include_url=False)[0]
+    path = [str(part) for part in first["loc"]]
+    name = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        owner = model
+        for part in path[:-1]:
+            annotation = owner.model_fields[part].annotation
+            assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+            owner = annotation
+        return f"unknown setting {name!r}{nearest(path[-1], owner.model_fields)}"
+    if first["type"] == "missing":
+        return f"the setting {name!r} is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{name}: {message[0].lower()}{message[1:]} (it is {first['input']!r})"

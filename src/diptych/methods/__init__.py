@@ -1,0 +1,12 @@
+"""The methods by name. Adding one is a file here and a line in `METHODS`."""
+
+from diptych.methods.base import Method
+from diptych.methods.cyclegan import CycleGAN
+from diptych.methods.pix2pix import Pix2Pix
+from diptych.methods.shukla import Shukla
+
+METHODS: dict[str, type[Method]] = {
+    "pix2pix": Pix2Pix,
+    "cyclegan": CycleGAN,
+    "shukla": Shukla,
+}

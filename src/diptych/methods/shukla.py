@@ -1,0 +1,80 @@
+"""Extremely weak supervision (Shukla et al. 2019): a few pairs and many unpaired images, relativistic judges.
+
+    L_D^b = -E log sigma(D_b(b) - D_b(G a))        L_G^b = -E log sigma(D_b(G a) - D_b(b))        (eq. 1 and 2)
+    L_cyc = |F G a - a|_1 + |G F b - b|_1           (eq. 3)
+    L_idt = |G b - b|_1 + |F a - a|_1               (eq. 4)
+    L_rec = |G a - b|_1 + |F b - a|_1               (eq. 5, on true pairs only)
+    L = 1 L_adv + 10 L_cyc + 10 L_idt + 150 L_rec   (eq. 6)
+
+and L_D, L_G likewise on domain a. The judges' losses are not halved; they see fakes out of a pool of 50 (section 3.5).
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+
+from diptych.batches import Batch
+from diptych.losses import ADVERSARIAL, l1
+from diptych.methods.base import Images, Makers, Options, Phase, Terms
+from diptych.methods.two_way import translate_both_ways, unconditional_judge_terms, unpaired_terms
+from diptych.pool import ImagePool
+
+
+class Shukla:
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "rhythm": "passes",
+        "pairs": "none",
+        "unpaired": "all",
+        "unpaired_excludes_pairs": False,
+        "adversarial": "rsgan",
+        "pool_size": 50,
+        "generator": "resnet",
+        "norm": "instance",
+        "dropout": False,
+        "translate_in_train_mode": False,
+    }
+    rhythms: ClassVar[tuple[str, ...]] = ("passes",)
+    update_order: ClassVar[tuple[Phase, ...]] = ("judges", "generators")
+
+    @staticmethod
+    def default_weights(direction: str) -> dict[str, float]:
+        del direction  # both are learned
+        per_domain = {"adversarial": 1.0, "cycle": 10.0, "identity": 10.0, "reconstruction": 150.0, "judge": 1.0}
+        return {f"{term}_{domain}": weight for term, weight in per_domain.items() for domain in ("a", "b")}
+
+    def __init__(self, make: Makers, options: Options) -> None:
+        self.networks = {
+            "a_to_b": make.generator("a", "b"),
+            "b_to_a": make.generator("b", "a"),
+            "judge_a": make.judge("a"),
+            "judge_b": make.judge("b"),
+        }
+        self.weights = options.weights
+        self.adversarial = ADVERSARIAL[options.adversarial]
+        self.pools = {
+            domain: ImagePool(options.pool_size, seed=2 * options.seed + place)
+            for place, domain in enumerate(("a", "b"))
+        }
+
+    def translate(self, batch: Batch) -> Images:
+        return translate_both_ways(self.networks, self.weights, batch)
+
+    def generator_terms(self, batch: Batch, images: Images) -> Terms:
+        terms = unpaired_terms(self.networks, self.weights, self.adversarial, batch, images)
+        n = batch.n_pairs
+        if n > 0:
+            for domain, real in (("a", batch.a), ("b", batch.b)):
+                if self.weights[f"reconstruction_{domain}"]:
+                    terms[f"reconstruction_{domain}"] = l1(images[f"fake_{domain}"][:n], real[:n])
+        return terms
+
+    def judge_terms(self, batch: Batch, images: Images) -> Terms:
+        return unconditional_judge_terms(self.networks, self.weights, self.adversarial, self.pools, batch, images)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {f"pool_{domain}": pool.state_dict() for domain, pool in self.pools.items()}
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        for domain, pool in self.pools.items():
+            pool.load_state_dict(state[f"pool_{domain}"], device)

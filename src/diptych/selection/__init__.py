@@ -1,0 +1,24 @@
+"""Which images are worth pairing: features to row numbers, one selector per file."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.selection import kmedoids, random
+
+
+class Selector(Protocol):
+    def __call__(
+        self, features: NDArray[np.float32], budget: int, rng: np.random.Generator, given: Sequence[int] = ()
+    ) -> NDArray[np.int64]:
+        """Features `(N, D)`, finite -> `(budget,)` different rows, sorted, with all rows of `given` among them.
+
+        The given rows count towards the budget. The same features and state of `rng` give the same rows.
+        Raises `DiptychError` for a budget below 1, above N or below the number of given rows.
+        """
+        ...
+
+
+SELECTORS: dict[str, Selector] = {"kmedoids": kmedoids.select, "random": random.select}
