@@ -55,12 +55,12 @@ def rhythm_of(name: str, pairs: int, unpaired: int, batch_size: int) -> Rhythm:
     `"pairs"` and `"unpaired"` know one kind of step. `"passes"` is Shukla et al.'s (section 4.1.5): a full pass over
     the pairs, repeated until there are as many as unpaired images, then a full unpaired pass.
     """
-    unpaired_steps = ceil(unpaired / batch_size)
     if name == "pairs" or unpaired == 0:
         return Rhythm(1, 0)
     if name == "unpaired" or pairs == 0:
         return Rhythm(0, 1)
-    return Rhythm(ceil(pairs / batch_size) * max(1, ceil(unpaired / pairs)), unpaired_steps)
+    repeats = max(1, ceil(unpaired / pairs))
+    return Rhythm(ceil(pairs * repeats / batch_size), ceil(unpaired / batch_size))
 
 
 class Batches:

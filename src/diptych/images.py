@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from diptych.errors import DiptychError, some
 
@@ -24,6 +24,15 @@ Floats = NDArray[np.float32]  # (C, H, W) in [-1, 1]
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 MAX_PIXELS = 89_478_485  # Pillow's own warning limit: a quarter of a gigabyte as RGB
 VOID_NAMES = frozenset({"void", "ignore", "unlabelled", "unlabeled"})
+UPRIGHT = {  # EXIF orientation -> what turns the image upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class UnreadableImage(DiptychError):
@@ -64,7 +73,9 @@ def open_image(path: Path) -> Image.Image:
                         "(a decompression bomb?); shrink it or take it out"
                     )
                 image.load()
-                return ImageOps.exif_transpose(image)
+                # ImageOps.exif_transpose would also rewrite the tags, and fails where a camera wrote odd ones.
+                turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+                return image.copy() if turn is None else image.transpose(turn)
     except Image.DecompressionBombError:
         raise UnreadableImage(f"{path}: a decompression bomb; take it out of the folder") from None
     except FileNotFoundError:
@@ -79,7 +90,8 @@ def rgb(image: Image.Image) -> Image.Image:
     """The image as 8-bit RGB; 16-bit grey is scaled rather than clipped, and transparency lies on white."""
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image, np.float64)
-        top = 65535.0 if image.mode.startswith("I") and values.max(initial=0) > 255 else max(values.max(initial=0), 255.0)
+        brightest = values.max(initial=0)
+        top = max(brightest, 65535.0 if image.mode.startswith("I") and brightest > 255 else 255.0)
         image = Image.fromarray(np.round(values.clip(0, None) * (255.0 / top)).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -198,7 +210,7 @@ def class_map_of(image: Image.Image, classes: Classes, where: str, size: tuple[i
     elif image.mode == "1":
         values = np.asarray(image.convert("L")) // 255
     else:
-        values = np.asarray(image)[..., 0] if image.mode == "LA" else np.asarray(image)
+        values = np.asarray(image)[..., 0] if image.mode in ("LA", "PA") else np.asarray(image)
     rows, unknown = _rows_by_colour(values, classes) if values.ndim == 3 else _rows_by_id(values, classes)
     if unknown:
         raise DiptychError(

@@ -4,7 +4,6 @@ import base64
 import html
 import json
 import math
-import os
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import DiptychError
+from diptych.files import write_bytes
 
 Curve = NDArray[np.float64]  # (n, 2): step and value, by rising step
 
@@ -86,14 +86,8 @@ def write_report(
         + "\n".join(part for part in body if part)
         + "\n</main>\n</body>\n</html>\n"
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # File names that are no valid Unicode reach us as lone surrogates, which UTF-8 refuses.
-        unfinished.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    # File names that are no valid Unicode reach us as lone surrogates, which UTF-8 refuses.
+    write_bytes(path, page.encode("utf-8", "xmlcharrefreplace"))
 
 
 def read_log(path: Path) -> Log:

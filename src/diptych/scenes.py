@@ -4,8 +4,8 @@ The world is in metres as seen from a car: x to the right of the camera, y above
 laid out; then it is drawn far to near as polygons that hold nothing but *part numbers*, from which both the photo and
 the class map are looked up, so that they share every edge; then comes the light, and last the sensor.
 
-Seven classes cover every pixel, so none is void: hills and hedges are trees (vegetation), verges and fields are pavement
-(the ground beside the road), markings are road, and windows, roofs and street lamps are building.
+Seven classes cover every pixel, so none is void: hills and hedges are trees (vegetation), verges and fields are
+pavement (the ground beside the road), markings are road, and windows, roofs and street lamps are building.
 Six kinds of scene have markedly unequal shares, so that it matters which scenes are chosen to be paired.
 """
 
@@ -13,6 +13,7 @@ import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from math import cos, hypot, pi, sin
 from pathlib import Path
 from random import Random
@@ -29,6 +30,7 @@ Array = NDArray[np.float32]
 Indices = NDArray[np.intp]
 Colour = tuple[float, float, float]  # 0..1; of things as displayed, of light linear
 Point = tuple[float, float, float]  # x, y, z in metres
+Range = tuple[float, float]
 Thing = tuple[float, Callable[..., None], tuple[Any, ...]]  # its far end in metres, how to draw it, and with what
 
 CLASSES = Classes(
@@ -58,7 +60,7 @@ LAMP = 5.5  # height of a street lamp in metres
 GROUND = (0.0, 1 / EYE, 0.0)  # a plane is (a, b, c): 1/z = a*u + b*v + c where the pixel's ray is (u, v, 1), v down
 # fmt: off
 SEASONS: tuple[tuple[Colour, tuple[Colour, ...]], ...] = (  # grass, leaves
-    ((0.38, 0.54, 0.20), ((0.34, 0.54, 0.16), (0.22, 0.44, 0.17), (0.46, 0.58, 0.20))),
+    ((0.38, 0.50, 0.24), ((0.34, 0.54, 0.16), (0.22, 0.44, 0.17), (0.46, 0.58, 0.20))),
     ((0.60, 0.56, 0.28), ((0.26, 0.42, 0.16), (0.17, 0.34, 0.18), (0.36, 0.44, 0.18))),
     ((0.50, 0.48, 0.26), ((0.80, 0.45, 0.12), (0.68, 0.27, 0.12), (0.78, 0.64, 0.18), (0.38, 0.42, 0.16))),
 )
@@ -74,7 +76,8 @@ PAINTS: tuple[Colour, ...] = (
 )
 SKINS: tuple[Colour, ...] = ((0.90, 0.72, 0.60), (0.76, 0.56, 0.42), (0.50, 0.34, 0.25), (0.34, 0.23, 0.18))
 WINDOWS = ((0.4, 0.5), (0.5, 0.55), (0.35, 0.62), (0.96, 0.5), (0.85, 0.85))  # shares of a bay and of a storey
-CARS = (  # length, height and half width in metres, and the roof line, back to front, in shares of length and height
+# Length, height and half width in metres, and the roof line, back to front, in shares of length and height.
+CARS: tuple[tuple[float, float, float, tuple[Range, ...]], ...] = (
     (4.5, 1.42, 0.90, ((0.0, 0.62), (0.14, 0.67), (0.27, 0.97), (0.36, 1.0), (0.58, 1.0), (0.74, 0.67), (1.0, 0.56))),
     (3.9, 1.50, 0.86, ((0.0, 0.62), (0.02, 0.66), (0.12, 0.97), (0.20, 1.0), (0.54, 1.0), (0.72, 0.66), (1.0, 0.55))),
     (4.4, 1.72, 0.94, ((0.0, 0.60), (0.01, 0.64), (0.08, 0.97), (0.14, 1.0), (0.58, 1.0), (0.72, 0.64), (1.0, 0.58))),
@@ -82,7 +85,8 @@ CARS = (  # length, height and half width in metres, and the roof line, back to 
 )
 # For each time of day two extremes to mix, each the linear colours of zenith, horizon, sun (or moon) and ambient light;
 # then the brightness of the lamps, the most cloud, the range of the sun's y, and the range of its z.
-TIMES: dict[str, tuple[tuple[Colour, ...], tuple[Colour, ...], float, float, tuple[float, float], tuple[float, float]]] = {
+Hues = tuple[Colour, Colour, Colour, Colour]
+TIMES: dict[str, tuple[Hues, Hues, float, float, Range, Range]] = {
     "day": (((0.04, 0.17, 0.50), (0.48, 0.66, 0.86), (1.55, 1.42, 1.15), (0.28, 0.34, 0.44)),
             ((0.40, 0.44, 0.50), (0.62, 0.64, 0.67), (0.00, 0.00, 0.00), (0.60, 0.62, 0.65)),
             0.0, 1.0, (0.5, 1.2), (-0.9, 0.4)),
@@ -159,12 +163,14 @@ class Light:
 
 
 def choose_light(rng: Random, time: str) -> Light:
+    """A sky for "day", "dusk" or "night": somewhere between the two extremes of its hour."""
     clear, dull, lamps, most_cloud, heights, depths = TIMES[time]
     share = rng.choice((0.0, 0.3, 0.45, 0.6, 1.0))
-    colours = [mix(one, other, share) for one, other in zip(clear, dull, strict=True)]
+    zenith, horizon, sun, ambient = (mix(one, other, share) for one, other in zip(clear, dull, strict=True))
     x, y, z = rng.choice((-1, 1)) * rng.uniform(0.1, 0.8), rng.uniform(*heights), rng.uniform(*depths)
     towards_sun = scale((x, y, z), 1 / hypot(x, y, z))
-    return Light(*colours, towards_sun, lamps, share * most_cloud, rng.choice((150.0, 400.0, 700.0, 1000.0)))
+    visibility = rng.choice((150.0, 400.0, 700.0, 1000.0))
+    return Light(zenith, horizon, sun, ambient, towards_sun, lamps, share * most_cloud, visibility)
 
 
 @dataclass(frozen=True)
@@ -183,6 +189,7 @@ class Street:
 
 
 def choose_street(rng: Random, place: str) -> Street:
+    """A straight street in "town" or a winding road in the "country", with the camera on its right half."""
     grass, leaves = rng.choice(SEASONS)
     lane, spacing, town = rng.uniform(2.9, 3.6), rng.uniform(20, 30), place == "town"
     half_road = lane + (rng.choice((0.3, 2.3, 2.3)) if town else 0.3)  # with room to park, or without
@@ -289,8 +296,13 @@ class Drawing:
         self.parts.append((row, *colour, *plane, max(sunlit, 0.0), glow, *windows))
         return len(self.parts) - 1
 
+    def zoom(self, z: float) -> float:
+        """Points of the sheet per metre at depth `z`."""
+        return self.focal / (z if z > NEAR else NEAR)
+
     def at(self, x: float, y: float, z: float) -> tuple[float, float]:
-        zoom = self.focal / max(z, NEAR)
+        """Where a point of the world lies on the sheet."""
+        zoom = self.zoom(z)
         return self.centre + zoom * (x + self.street.bend * z * z), self.horizon + zoom * (EYE - y)
 
     def fill(self, part: int, *points: Point) -> None:
@@ -298,22 +310,33 @@ class Drawing:
 
     def board(self, part: int, x: float, z: float, low: float, high: float, half: float, lean: float = 0.0) -> None:
         """An upright strip of width 2 `half` from height `low` to `high`, whose top stands `lean` to the right."""
-        top = x + lean
-        self.fill(part, (x - half, low, z), (top - half, high, z), (top + half, high, z), (x + half, low, z))
+        (left, bottom), (right, top), shift = self.at(x - half, low, z), self.at(x + half, high, z), lean * self.zoom(z)
+        self.pen.polygon((left, bottom, left + shift, top, right + shift, top, right, bottom), fill=part)
 
     def oval(self, part: int, x: float, y: float, z: float, across: float, up: float) -> None:
         """An upright ellipse with the half axes `across` and `up`."""
-        self.pen.ellipse((*self.at(x - across, y + up, z), *self.at(x + across, y - up, z)), fill=part)
+        (left, middle), wide, high = self.at(x, y, z), across * self.zoom(z), up * self.zoom(z)
+        self.pen.ellipse((left - wide, middle - high, left + wide, middle + high), fill=part)
 
-    def cast_shadow(self, x: float, half: float, z0: float, z1: float, height: float) -> None:
-        """Darken the ground under a box, and where the sun throws the shadow of the box."""
+    def shadow_of_box(self, x: float, half: float, z0: float, z1: float, height: float) -> None:
+        """Darken the ground under a box, and where the box keeps the sun off it."""
         sx, sy, sz = self.light.towards_sun
         dx, dz = -height * sx / sy, -height * sz / sy
-        half = half if dx > 0 else -half
+        if dx < 0:
+            half = -half
         near, far = (z0, z1) if dz > 0 else (z1, z0)
-        outline = ((-half, near), (half, near), (half + dx, near + dz), (half + dx, far + dz), (dx - half, far + dz), (-half, far))
-        self.shade_pen.polygon([self.at(x + out, 0, z) for out, z in outline], fill=1)
-        self.shade_pen.polygon([self.at(x + out, 0, z) for out, z in ((-half, z0), (half, z0), (half, z1), (-half, z1))], fill=2)
+        base = [(-half, near), (half, near), (half, far), (-half, far)]
+        top = [(out + dx, z + dz) for out, z in base]
+        for corners, shade in (((*base[:2], *top[1:], base[3]), 1), (base, 2)):
+            self.shade_pen.polygon([self.at(x + out, 0, z) for out, z in corners], fill=shade)
+
+    def shadow_of_ball(self, x: float, y: float, z: float, radius: float) -> None:
+        """Darken the ground where a ball keeps the sun off it."""
+        sx, sy, sz = self.light.towards_sun
+        x, z = x - y * sx / sy, z - y * sz / sy
+        if z > NEAR:
+            (left, middle), wide, high = self.at(x, 0, z), radius * self.zoom(z), EYE * radius * self.zoom(z) / z
+            self.shade_pen.ellipse((left - wide, middle - high, left + wide, middle + high), fill=1)
 
 
 def draw_far_away(drawing: Drawing) -> None:
@@ -349,7 +372,7 @@ def draw_house(drawing: Drawing, side: int, front: float, z0: float, z1: float, 
     pitched = storeys < 4 and (not town or rng.random() < 0.7)
     ridge = eaves + (rng.uniform(2, 4) if pitched else 0)
     colour, (wide, tall) = jitter(rng, rng.choice(WALLS), 0.05), rng.choice(WINDOWS)
-    drawing.cast_shadow(middle, depth / 2, z0, z1, eaves)
+    drawing.shadow_of_box(middle, depth / 2, z0, z1, eaves)
     windows = (depth / 3, storey, min(wide, 0.5) * 0.8, tall, front, eaves, 0)
     gable = drawing.part(BUILDING, colour, (0, 0, 1 / z0), -sz, 0, windows)
     drawing.fill(gable, (front, 0, z0), (front, eaves, z0), (middle, ridge, z0), (back, eaves, z0), (back, 0, z0))
@@ -389,8 +412,8 @@ def draw_tree(drawing: Drawing, x: float, z: float, height: float, shape: str) -
     middle, half, pointed = (foot + height) / 2, (height - foot) / 2, shape == "conifer"
     leaf = jitter(rng, rng.choice(drawing.street.leaves), 0.05)
     tones = [drawing.part(TREE, scale(leaf, tone), plane, tone - 0.4) for tone in (0.55, 0.75, 0.95, 1.15)]
-    drawing.cast_shadow(x, girth * 0.5, z - girth * 0.3, z + girth * 0.3, height * 0.9)
-    drawing.board(drawing.part(TREE, jitter(rng, (0.36, 0.28, 0.22), 0.05), plane), x, z, 0, middle, 0.02 * height + 0.03)
+    bark = drawing.part(TREE, jitter(rng, (0.36, 0.28, 0.22), 0.05), plane)
+    drawing.board(bark, x, z, 0, middle, 0.02 * height + 0.03)
     if pointed:
         drawing.fill(tones[0], (x - girth, foot, z), (x, height, z), (x + girth, foot, z))
     else:
@@ -404,11 +427,13 @@ def draw_tree(drawing: Drawing, x: float, z: float, height: float, shape: str) -
         spread = girth * (0.55 - 0.45 * dy if pointed else 1)
         radius = min(spread, half) * rng.uniform(0.2, 0.42)
         level = 0 if tone < -0.6 else 1 if tone < 0 else 2 if tone < 0.6 else 3
-        drawing.oval(tones[level], x + dx * spread, max(middle + dy * half * 0.9, radius * 0.5), z, radius, radius * 0.8)
+        left, high = x + dx * spread, max(middle + dy * half * 0.9, radius * 0.5)
+        drawing.oval(tones[level], left, high, z, radius, radius * 0.8)
+        drawing.shadow_of_ball(left, high, z, radius * 1.2)
 
 
 def draw_car(drawing: Drawing, x: float, z: float, towards_us: bool) -> None:
-    """A car whose near end is at `z`: the side that we see, then roof and panes from far to near, then the near face."""
+    """A car whose near end is at `z`: the side that we see, the roof and the panes from far to near, the near face."""
     rng, (sx, sy, sz), lamps = drawing.rng, drawing.light.towards_sun, drawing.light.lamps
     length, height, half, line = rng.choice(CARS)
     if towards_us:
@@ -417,7 +442,7 @@ def draw_car(drawing: Drawing, x: float, z: float, towards_us: bool) -> None:
     face, lid = drawing.part(CAR, paint, plane, -sz), drawing.part(CAR, paint, plane, sy)
     glass = drawing.part(CAR, (0.13, 0.16, 0.19), plane, 0.3, 0.25 * (1 - lamps))
     black, rim = drawing.part(CAR, (0.08, 0.08, 0.09), plane), drawing.part(CAR, (0.6, 0.6, 0.62), plane)
-    drawing.cast_shadow(x, half, z, z + length, height * 0.8)
+    drawing.shadow_of_box(x, half, z, z + length, height * 0.8)
 
     def corner(side: float, along: float, up: float) -> Point:
         return x + side * (half - 0.5 * max(0.0, up - 0.62)), up * height, z + along * length
@@ -436,14 +461,13 @@ def draw_car(drawing: Drawing, x: float, z: float, towards_us: bool) -> None:
                 drawing.fill(part, *(corner(side, *place) for place in rest))
     for side in (-1, 1):
         drawing.board(black, x + side * (half - 0.12), z + 0.3, 0, 0.5, 0.12)
-    for low, high in reversed(list(zip(line, line[1:], strict=False))):
-        rise = high[1] - low[1]
-        if rise >= 0:  # what falls away is hidden
-            drawing.fill(lid if rise < 0.15 else face, *(corner(*c) for c in ((-1, *low), (-1, *high), (1, *high), (1, *low))))
-        if rise > 0.15:
-            inner, outer = mix((*low, 0), (*high, 0), 0.1), mix((*low, 0), (*high, 0), 0.9)
-            pane = ((-0.88, *inner[:2]), (-0.88, *outer[:2]), (0.88, *outer[:2]), (0.88, *inner[:2]))
-            drawing.fill(glass, *(corner(*c) for c in pane))
+    for (along, up), (further, higher) in reversed(list(pairwise(line))):
+        run, rise = further - along, higher - up
+        if rise < 0:
+            continue  # it falls away from us
+        for part, trim in ((face, 0.0), (glass, 0.12)) if rise > 0.15 else ((lid, 0.0),):
+            ends = ((trim - 1, trim), (trim - 1, 1 - trim), (1 - trim, 1 - trim), (1 - trim, trim))
+            drawing.fill(part, *(corner(side, along + share * run, up + share * rise) for side, share in ends))
     drawing.board(face, x, z, 0.2 * height, waist, half)
     drawing.board(black, x, z, 0.17 * height, 0.27 * height, half - 0.03)
     drawing.board(drawing.part(CAR, (0.85, 0.85, 0.8), plane, -sz, 0.3 * lamps), x, z, waist - 0.4, waist - 0.28, 0.26)
@@ -457,14 +481,17 @@ def draw_car(drawing: Drawing, x: float, z: float, towards_us: bool) -> None:
 
 def draw_person(drawing: Drawing, x: float, z: float) -> None:
     """Someone walking: legs, arms, coat, head and hair."""
-    rng, plane, tall = drawing.rng, (0.0, 0.0, 1 / z), drawing.rng.uniform(0.88, 1.06)
-    coat, stride = jitter(rng, rng.choice((*PAINTS, *WALLS)), 0.08), rng.uniform(-0.3, 0.3)
-    colours = (coat, scale(coat, 0.75), scale(rng.choice(PAINTS), 0.6), rng.choice(SKINS), scale(rng.choice(SKINS), 0.5))
-    cloth, sleeve, trousers, skin, hair = (drawing.part(PERSON, colour, plane) for colour in colours)
-    drawing.cast_shadow(x, 0.2, z - 0.15, z + 0.15, 1.6)
+    rng = drawing.rng
+    tall, stride, coat = rng.uniform(0.88, 1.06), rng.uniform(-0.3, 0.3), jitter(rng, rng.choice(PAINTS + WALLS), 0.08)
+    legs, face, head = scale(rng.choice(PAINTS), 0.6), rng.choice(SKINS), scale(rng.choice(SKINS), 0.5)
+    cloth, sleeve, trousers, skin, hair = (
+        drawing.part(PERSON, colour, (0, 0, 1 / z)) for colour in (coat, scale(coat, 0.75), legs, face, head)
+    )
+    drawing.shadow_of_box(x, 0.2, z - 0.1, z + 0.1, 1.6)
     for side in (-1, 1):
         drawing.board(trousers, x + side * (0.08 + stride), z, 0, 0.9 * tall, 0.09, -side * stride)
-        drawing.board(sleeve, x + side * (0.28 - stride / 2), z, 0.8 * tall, 1.44 * tall, 0.06, side * (stride / 2 - 0.08))
+        swing = side * (stride / 2 - 0.08)
+        drawing.board(sleeve, x + side * 0.2 - swing, z, 0.8 * tall, 1.44 * tall, 0.06, swing)
     drawing.board(cloth, x, z, (0.82 - rng.choice((0.0, 0.0, 0.3))) * tall, 1.46 * tall, 0.21)
     drawing.oval(hair, x, 1.63 * tall, z, 0.13, 0.15)
     drawing.oval(skin, x, 1.59 * tall, z, 0.1, 0.12)
@@ -480,28 +507,30 @@ def textures() -> tuple[Array, Array]:
 
 
 def look_up(texture: Array, across: Array, along: Array) -> Array:
-    found: Array = texture[along.astype(np.int32) & 511, across.astype(np.int32) & 511]
+    """The endless `texture` at whole steps; truncation would mirror it at 0, which is moved out of sight."""
+    found: Array = texture[(along + 9999).astype(np.int32) & 511, (across + 9999).astype(np.int32) & 511]
     return found
 
 
 def shine(drawing: Drawing, noise: np.random.Generator) -> Array:
     """Put colour and light on every point of the drawing: linear light, float32 (3, H, W)."""
     light, street, (grain, _) = drawing.light, drawing.street, textures()
-    table = np.array(drawing.parts, np.float32).T  # (16, parts), in the order of `Drawing.part`
+    # (16, parts): 0 class, 1:4 colour, 4:7 plane, 7 sunlit, 8 glow, 9:16 windows
+    table = np.array(drawing.parts, np.float32).T
     part = np.asarray(drawing.sheet)  # (h, w), FINE times the size of the photo
     u = ((np.arange(drawing.width, dtype=np.float32) + 0.5 - drawing.centre) / drawing.focal)[None]
     v = ((np.arange(drawing.height, dtype=np.float32) + 0.5 - drawing.horizon) / drawing.focal)[:, None]
     a, b, c = (table[row][part] for row in (4, 5, 6))
     z = 1 / np.maximum(a * u + b * v + c, 1e-3)
     x, y, ground = u * z - street.bend * z * z, EYE - v * z, b != 0
-    across, up = np.where(a != 0, z, x) + 9999, np.where(ground, z, y)  # metres along the surface
+    across, up = np.where(a != 0, z, x), np.where(ground, z, y)  # metres along the surface
 
     rough = np.array([0, 0.07, 0.07 if street.town else 0.15, 0.06, 0.20, 0.01, 0.05], np.float32)
-    uneven = look_up(grain, across * 15, up * 15 + 9999) + look_up(grain, across, up + 9999)
+    uneven = look_up(grain, across * 15, up * 15) + look_up(grain, across, up)
     colour = table[1:4, part] * (1 + rough[table[0].astype(int)][part] * uneven).clip(0.3, 1.7)  # (3, h, w)
     glow = table[8][part] * colour
     paint_ground(street, np.flatnonzero(ground), x, z, colour)
-    paint_windows(light, np.flatnonzero(table[9][part]), part, table, across - 9999, up, colour, glow)
+    paint_windows(light, np.flatnonzero(table[9][part]), part, table, across, up, colour, glow)
 
     shade = np.asarray(drawing.shade)
     sunny = table[7][part] * ~(ground & (shade > 0))
@@ -514,8 +543,7 @@ def shine(drawing: Drawing, noise: np.random.Generator) -> Array:
         haze = 0.85 * light.horizon[channel]
         linear[channel] = (colour[channel] ** 2 * falling + glow[channel] - haze) * clear + haze
     paint_sky(light, np.flatnonzero(part == 0), u, v, noise, linear)
-    mean: Array = sum(linear[:, i::FINE, j::FINE] for i in range(FINE) for j in range(FINE)) / np.float32(FINE**2)
-    return mean
+    return sum_of_points(linear * np.float32(1 / FINE**2))
 
 
 def paint_ground(street: Street, spots: Indices, x: Array, z: Array, colour: Array) -> None:
@@ -531,9 +559,9 @@ def paint_ground(street: Street, spots: Indices, x: Array, z: Array, colour: Arr
     if street.town:
         tint[:, ((x % 0.8 < 0.06) | (z % 0.8 < 0.06)) & ~road & (z < 16)] = 0.88
         tint[:, ~road & (off < street.half_road + 0.25)] = 1.18
-        tint[:, beyond] = np.array(street.grass)[:, None] * 1.6
+        tint[:, beyond] = np.array(street.grass)[:, None] * 1.5
     else:
-        crop = look_up(textures()[0], x[beyond] / 28 + 99, z[beyond] / 45)
+        crop = look_up(textures()[0], x[beyond] / 28, z[beyond] / 45)
         furrows = 1 + 0.07 * np.sin(x[beyond] * 5)
         tint[:, beyond] = np.stack([1 + 0.22 * crop, 1 + 0.05 * crop, 1 - 0.1 * crop]) * furrows
         tint[:, ~road & (off < street.half_road + 0.5)] = ((1.1,), (0.95,), (1.3,))
@@ -565,7 +593,7 @@ def paint_windows(
 
 def lamplight(street: Street, u: Array, v: Array, x: Array, y: Array, z: Array) -> Array:
     """What our own head lamps, and in town the street lamps, throw on each point."""
-    lit = np.exp(-((u / 0.4) ** 2)) * 1.6 / ((1 + np.exp(-60 * (v + 0.02))) * (1 + (z / 11) ** 2))
+    lit: Array = np.exp(-((u / 0.4) ** 2)) * 1.6 / ((1 + np.exp((-60 * (v + 0.02)).clip(max=50))) * (1 + (z / 11) ** 2))
     if street.town:
         below = np.maximum(LAMP + 0.3 - y, 0)
         ahead = (z % street.lamp_spacing - street.lamp_spacing / 2) ** 2 + below**2 + 1
@@ -583,7 +611,7 @@ def paint_sky(light: Light, spots: Indices, u: Array, v: Array, noise: np.random
     near_sun = ((x * sx + y * sy + sz) / np.sqrt(x * x + y * y + 1)).clip(0, 1)
     glow = 0.5 * near_sun**8 + 2 * near_sun**128 + 18 * (near_sun > 0.9996)
     level, reach = np.exp(-4.5 * y), 1 / (y + 0.15)
-    start_x, start_z = noise.uniform(999, 1500, 2).tolist()
+    start_x, start_z = noise.uniform(0, 512, 2).tolist()
     density = look_up(textures()[1], x * reach * 30 + start_x, reach * 45 + start_z)
     cover = (1.3 * density + 3 * light.clouds - 1.8).clip(0, 1 if light.clouds else 0)
     stars = np.zeros_like(x)
@@ -610,17 +638,24 @@ def expose(linear: Array, noise: np.random.Generator) -> Pixels:
     gain = noise.uniform(1.1, 1.7) * noise.uniform(0.95, 1.05, (3, 1, 1)) * (1 - 0.1 * corners)
     shown = np.sqrt(1 - np.exp(-soft * gain))
     shown += 0.35 * shown * (1 - shown) * (2 * shown - 1)  # film darkens the shadows and lifts the lights
-    grain = noise.standard_normal((4, height, width), np.float32) * noise.uniform(0.005, 0.015)
+    grain = noise.standard_normal((4, height, width), np.float32) * noise.uniform(0.004, 0.011)
     pixels = ((shown + grain[:3] + grain[3]) * 255).round().clip(0, 255).astype(np.uint8)
     return np.ascontiguousarray(pixels.transpose(1, 2, 0))
 
 
 def vote(drawing: Drawing) -> ClassMap:
-    """The class that most of each pixel's FINE x FINE points have."""
+    """The class that most of each pixel's FINE x FINE points have; where two tie, the earlier in the table."""
     ones = np.array([1 << 4 * int(part[0]) for part in drawing.parts])  # four bits count the points of each class
-    points = ones[np.asarray(drawing.sheet)]
-    counts = sum(points[i::FINE, j::FINE] for i in range(FINE) for j in range(FINE))
-    return np.stack([counts >> 4 * row & 15 for row in range(len(CLASSES))]).argmax(0).astype(np.uint8)
+    counts = sum_of_points(ones[np.asarray(drawing.sheet)]) >> 4 * np.arange(len(CLASSES))[:, None, None] & 15
+    winners: ClassMap = counts.argmax(0).astype(np.uint8)  # (K, H, W) -> (H, W)
+    return winners
+
+
+def sum_of_points(values: NDArray[Any]) -> NDArray[Any]:
+    """(..., H * FINE, W * FINE) -> (..., H, W)."""
+    shares = [values[..., row::FINE, column::FINE] for row in range(FINE) for column in range(FINE)]
+    total: NDArray[Any] = np.add.reduce(shares)
+    return total
 
 
 def steps(rng: Random, start: float, end: float, least: float, most: float) -> list[float]:

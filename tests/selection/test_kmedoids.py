@@ -42,17 +42,18 @@ def test_medoid_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert medoid(features) == cdist(features, features).mean(1).argmin()
 
 
-@pytest.mark.parametrize("offset", [0.0, 1000.0])
-def test_equal_rows_tie_to_the_first(offset: float) -> None:
-    point = rng(7).normal(size=(1, 64)).astype(np.float32)
-    around = rng(8).normal(size=(6, 64)).astype(np.float32) * 4
-    features = np.concatenate([point + around, point - around, point, point, point]) + np.float32(offset)
-    assert medoid(features) == 12
-    assert medoid(np.repeat(point + np.float32(offset), 50, 0)) == 0
+@pytest.mark.parametrize("offset", [0, 1e3, 1e6])
+@pytest.mark.parametrize("seed", range(10))
+def test_equal_rows_tie_to_the_first_whatever_the_rounding(offset: float, seed: int) -> None:
+    points = rng(seed).normal(size=(12, 64)).astype(np.float32) + np.float32(offset)
+    which = rng(seed).integers(0, 12, 60)
+    sums = cdist(points, points) @ np.bincount(which, minlength=12)
+    sums[~np.isin(np.arange(12), which)] = np.inf
+    assert medoid(points[which]) == np.flatnonzero(which == sums.argmin())[0]
 
 
 def test_same_seed_same_rows() -> None:
-    features = rng(1).uniform(size=(200, 4)).astype(np.float32)
+    features = rng(1).uniform(size=(60, 4)).astype(np.float32)
     assert select(features, 12, rng(3)).tolist() == select(features, 12, rng(3)).tolist()
     assert select(features, 12, rng(3), [5]).tolist() == select(features, 12, rng(3), [5]).tolist()
 
@@ -100,7 +101,7 @@ def test_given_centres_do_not_move() -> None:
     points=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=14),
     data=st.data(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_always_the_budget_in_different_rows_with_the_given_ones(
     points: list[tuple[int, int]], data: st.DataObject
 ) -> None:

@@ -87,7 +87,7 @@ def _bins(values: Array, bins: int) -> Array:
 def _pool(maps: Array, cells: int) -> Array:
     """Weighted means over overlapping cells: `(C, 64, 64)` -> `(C, cells, cells)`."""
     weights = _WEIGHTS[cells]  # (cells, 64)
-    pooled: Array = weights @ maps @ weights.T
+    pooled: Array = np.matmul(np.matmul(weights, maps), weights.T)
     return pooled
 
 

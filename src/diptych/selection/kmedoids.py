@@ -33,7 +33,7 @@ def select(features: Features, budget: int, rng: np.random.Generator, given: Seq
     if budget == len(features):
         return np.arange(budget, dtype=np.int64)
     clusters = _clusters_around(features, fixed, budget, rng) if len(fixed) else _clusters(features, budget, rng)
-    clusters[fixed] = -1  # given rows are nobody's medoid
+    clusters[fixed] = -1  # rounding could have put one into a new cluster
     members = [np.flatnonzero(clusters == cluster) for cluster in range(len(fixed), budget)]
     medoids = [rows[medoid(features[rows])] for rows in members if len(rows)]
     return np.sort(_fill_up(features, np.concatenate([fixed, np.array(medoids, np.int64)]), budget))

@@ -1,0 +1,92 @@
+"""What several test files stand on: tiny folders of photos and class maps, and one tiny trained run."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+# Before torch is imported anywhere: two tests on two threads each would only wait for one another.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+CLASSES = {"sky": (0, (70, 130, 180)), "road": (7, (128, 64, 128)), "car": (20, (200, 0, 0)), "void": (255, (0, 0, 0))}
+"""Name -> id in the files and colour; the ids are not 0, 1, 2, so that rows and ids cannot be confused unnoticed."""
+WIDTH, HEIGHT = 48, 32
+
+
+@dataclass(frozen=True)
+class Folders:
+    """photos/NAME.png and labels/NAME.png of the same scenes, four more in val_photos/ and val_labels/."""
+
+    root: Path
+    photos: Path
+    labels: Path
+    val_photos: Path
+    val_labels: Path
+    classes: Path
+
+
+def draw_scene(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Sky over road, a car on it, a void rim: noisy RGB `(H, W, 3)` and class ids `(H, W)`."""
+    rng = np.random.default_rng(seed)
+    ids = np.full((HEIGHT, WIDTH), CLASSES["sky"][0], np.uint8)
+    horizon = int(rng.integers(8, 20))
+    ids[horizon:] = CLASSES["road"][0]
+    left, top = int(rng.integers(2, WIDTH - 14)), int(rng.integers(horizon, HEIGHT - 8))
+    ids[top : top + 6, left : left + 12] = CLASSES["car"][0]
+    ids[:, 0] = CLASSES["void"][0]
+    photo = np.zeros((HEIGHT, WIDTH, 3))
+    for _, (id_, colour) in CLASSES.items():
+        photo[ids == id_] = np.array(colour) * 0.5 + 60
+    photo += rng.normal(0, 8, photo.shape) + rng.uniform(-30, 30)
+    return photo.clip(0, 255).astype(np.uint8), ids
+
+
+def palette_image(ids: NDArray[np.uint8]) -> Image.Image:
+    """Class ids `(H, W)` as a palette image in the colours of `CLASSES`."""
+    palette = np.zeros((256, 3), np.uint8)
+    for id_, colour in CLASSES.values():
+        palette[id_] = colour
+    image = Image.fromarray(ids)
+    image.putpalette(palette.tobytes())
+    return image
+
+
+def make_folders(root: Path, count: int = 12, val_count: int = 4) -> Folders:
+    """Draw the scenes into `root`, a new folder."""
+    folders = Folders(
+        root, root / "photos", root / "labels", root / "val_photos", root / "val_labels", root / "classes.csv"
+    )
+    for photos, labels, seeds in (
+        (folders.photos, folders.labels, range(count)),
+        (folders.val_photos, folders.val_labels, range(100, 100 + val_count)),
+    ):
+        photos.mkdir(parents=True)
+        labels.mkdir()
+        for seed in seeds:
+            photo, ids = draw_scene(seed)
+            Image.fromarray(photo).save(photos / f"scene{seed:03d}.png")
+            palette_image(ids).save(labels / f"scene{seed:03d}.png")
+    lines = [f"{id_},{name},{','.join(map(str, colour))}" for name, (id_, colour) in CLASSES.items()]
+    folders.classes.write_text("\n".join(["id,name,red,green,blue", *lines, ""]))
+    return folders
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_feature_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.environ["DIPTYCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    """Folders that every test may read and none may change."""
+    return make_folders(tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture
+def own_folders(tmp_path: Path) -> Folders:
+    """Folders of one's own, to spoil."""
+    return make_folders(tmp_path / "data", count=6, val_count=2)

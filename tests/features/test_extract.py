@@ -1,0 +1,101 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from diptych.errors import DiptychError
+from diptych.features import descriptor, extract
+
+described: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _cheap_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def describe_files(files: Sequence[Path]) -> NDArray[np.float32]:
+        described.extend(file.name for file in files)
+        return np.array([[file.stat().st_size, 7] for file in files], np.float32)
+
+    described.clear()
+    monkeypatch.setattr(descriptor, "describe_files", describe_files)
+
+
+def write(folder: Path, count: int) -> list[Path]:
+    files = [folder / f"{index}.png" for index in range(count)]
+    for index, file in enumerate(files):
+        file.write_bytes(b"x" * index)
+    return files
+
+
+def test_rows_follow_the_files_and_progress_the_batches(tmp_path: Path) -> None:
+    files = write(tmp_path, 40)
+    told: list[tuple[int, int]] = []
+    order = [*reversed(files), files[3]]
+    features = extract("descriptor", order, cache=tmp_path / "c", progress=lambda *now: told.append(now))
+    assert features.dtype == np.float32
+    assert features.tolist() == [[size, 7] for size in [*reversed(range(40)), 3]]
+    assert told == [(16, 40), (32, 40), (40, 40)]
+    assert len(described) == 40
+
+
+def test_only_new_content_is_computed(tmp_path: Path) -> None:
+    files = write(tmp_path, 5)
+    extract("descriptor", files[:3], cache=tmp_path / "c")
+    files[0] = files[0].rename(tmp_path / "other name.png")
+    files[1].write_bytes(b"edited")
+    described.clear()
+    assert extract("descriptor", files, cache=tmp_path / "c")[:, 0].tolist() == [0, 6, 2, 3, 4]
+    assert described == ["1.png", "3.png", "4.png"]
+
+
+def test_another_version_is_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = write(tmp_path, 2)
+    extract("descriptor", files, cache=tmp_path / "c")
+    monkeypatch.setattr(descriptor, "VERSION", "descriptor-next")
+    extract("descriptor", files, cache=tmp_path / "c")
+    assert described == ["0.png", "1.png"] * 2
+
+
+def test_an_interrupted_extraction_goes_on(tmp_path: Path) -> None:
+    files = write(tmp_path, 20)
+
+    def interrupt(*_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract("descriptor", files, cache=tmp_path / "c", progress=interrupt)
+    described.clear()
+    extract("descriptor", files, cache=tmp_path / "c")
+    assert described == ["16.png", "17.png", "18.png", "19.png"]
+
+
+def test_default_cache_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "mine"))
+    extract("descriptor", write(tmp_path, 1))
+    assert (tmp_path / "mine" / "features.sqlite").is_file()
+
+
+def test_broken_features_are_refused_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = write(tmp_path, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(descriptor, "describe_files", lambda _: np.array([[np.nan]], np.float32))
+        with pytest.raises(DiptychError, match="not finite"):
+            extract("descriptor", files, cache=tmp_path / "c")
+    assert extract("descriptor", files, cache=tmp_path / "c").tolist() == [[0, 7]]
+
+
+def test_no_files() -> None:
+    with pytest.raises(DiptychError, match="no images"):
+        extract("descriptor", [])
+
+
+def test_the_real_descriptor_names_a_bad_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
+    Image.new("I;16", (20, 10), 40000).save(good)
+    bad.write_bytes(b"not an image")
+    assert extract("descriptor", [good], cache=tmp_path / "c").shape == (1, 384)
+    with pytest.raises(DiptychError, match=r"bad\.png: not an image"):
+        extract("descriptor", [good, bad], cache=tmp_path / "c")

@@ -1,0 +1,166 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from diptych.errors import DiptychError
+from diptych.images import Classes
+from diptych.networks import make_generator
+from diptych.translator import Translator, TranslatorSpec
+
+RESNET = {
+    "generator": "resnet",
+    "in_channels": 3,
+    "out_channels": 3,
+    "ngf": 4,
+    "blocks": 1,
+    "norm": "instance",
+    "dropout": False,
+}
+UNET = {"generator": "unet", "in_channels": 3, "out_channels": 3, "ngf": 4, "depth": 3, "norm": "batch", "dropout": True}
+CLASSES = Classes((3, 7, 200), ("red", "blue", "void"), np.array([[255, 0, 0], [0, 0, 255], [0, 0, 0]], np.uint8), 2)
+
+
+def translator(architecture: dict[str, object] = RESNET, classes: Classes | None = None, train_mode: bool = False) -> Translator:
+    torch.manual_seed(0)
+    spec = TranslatorSpec(
+        architectures={"a_to_b": architecture},
+        size=(32, 24),
+        direction="a_to_b",
+        classes={"a": None, "b": classes},
+        train_mode=train_mode,
+    )
+    return Translator({"a_to_b": make_generator(architecture)}, spec)
+
+
+class Same(nn.Module):
+    """Answers with its input, and remembers the sizes that it saw."""
+
+    size_multiple = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nothing = nn.Parameter(torch.zeros(()))
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen.append(tuple(x.shape))
+        return x
+
+
+def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+@pytest.mark.parametrize("size", [(32, 24), (50, 31), (5, 3), (1, 1), (200, 9)])
+@pytest.mark.parametrize("at", ["training", "native"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_the_answer_has_the_inputs_size(size: tuple[int, int], at: str, mode: str) -> None:
+    for architecture in (RESNET, UNET):
+        answer = translator(architecture)(noise(*size, mode), at=at)  # type: ignore[arg-type]
+        assert (answer.size, answer.mode) == (size, "RGB")
+
+
+def test_native_pads_by_reflection_then_crops() -> None:
+    subject = translator()
+    same = Same()
+    subject.generators = {"a_to_b": same}
+    image = noise(13, 10)
+    assert np.array_equal(np.asarray(subject(image, at="native")), np.asarray(image))
+    assert same.seen == [(1, 3, 12, 16)]
+
+
+def test_at_training_size_the_network_sees_the_training_size() -> None:
+    subject = translator()
+    same = Same()
+    subject.generators = {"a_to_b": same}
+    subject(noise(13, 10))
+    assert same.seen == [(1, 3, 24, 32)]
+
+
+def test_class_maps_come_out_as_ids_of_the_nearest_colour_and_raw_as_colours() -> None:
+    subject = translator(classes=CLASSES)
+    subject.generators = {"a_to_b": Same()}
+    pixels = np.zeros((24, 32, 3), np.uint8)
+    pixels[:, :16] = (200, 30, 10)
+    pixels[:, 16:] = (10, 0, 90)  # nearest of all is black, which is void
+    answer = subject(Image.fromarray(pixels))
+    assert answer.mode == "P"
+    ids = np.asarray(answer)
+    assert (ids[:, :16] == 3).all()
+    assert (ids[:, 16:] == 7).all()
+    assert np.array_equal(np.asarray(answer.convert("RGB"))[0, 0], (255, 0, 0))
+    assert np.array_equal(np.asarray(subject(Image.fromarray(pixels), raw=True)), pixels)
+
+
+def test_a_class_map_goes_in_by_its_colours() -> None:
+    subject = translator()
+    subject.spec = TranslatorSpec({}, (32, 24), "a_to_b", {"a": CLASSES, "b": None}, False)
+    subject.generators = {"a_to_b": Same()}
+    ids = np.full((24, 32), 7, np.uint8)
+    ids[0, 0] = 3
+    answer = np.asarray(subject(Image.fromarray(ids)))
+    assert np.array_equal(answer[0, 0], (255, 0, 0))
+    assert np.array_equal(answer[1, 1], (0, 0, 255))
+
+
+def test_saved_and_loaded_it_gives_the_same_pixels(tmp_path: Path) -> None:
+    for name, subject in (("one", translator(classes=CLASSES)), ("two", translator(UNET, train_mode=True))):
+        subject.save_pretrained(tmp_path / name)
+        loaded = Translator.from_pretrained(tmp_path / name)
+        image = noise(40, 30)
+        assert np.array_equal(np.asarray(subject(image)), np.asarray(loaded(image)))
+        assert loaded.spec.size == (32, 24)
+
+
+def test_train_mode_keeps_dropout_alive_but_repeats_itself() -> None:
+    image = noise(32, 24)
+    alive, still = translator(UNET, train_mode=True), translator(UNET, train_mode=False)
+    state = torch.get_rng_state()
+    first = np.asarray(alive(image))
+    assert np.array_equal(first, np.asarray(alive(image)))
+    assert torch.equal(state, torch.get_rng_state())
+    assert not np.array_equal(first, np.asarray(still(image)))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_network_is_left_as_it_was(training: bool) -> None:
+    subject = translator()
+    subject.generators["a_to_b"].train(training)
+    subject(noise(32, 24))
+    assert subject.generators["a_to_b"].training is training
+
+
+def test_an_unlearned_direction_is_refused() -> None:
+    with pytest.raises(DiptychError, match="learned a_to_b only, not b_to_a"):
+        translator()(noise(8, 8), "b_to_a")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda folder: (folder / "translator.json").write_text("{"),
+        lambda folder: (folder / "a_to_b" / "model.safetensors").write_bytes(b"half"),
+        lambda folder: (folder / "a_to_b" / "config.json").write_text(json.dumps(RESNET | {"ngf": 8})),
+        lambda folder: (folder / "a_to_b" / "config.json").write_text(json.dumps(RESNET | {"generator": "magic"})),
+        lambda folder: (folder / "a_to_b" / "model.safetensors").unlink(),
+    ],
+)
+def test_a_damaged_folder_is_one_clear_line(tmp_path: Path, spoil: object) -> None:
+    translator().save_pretrained(tmp_path)
+    spoil(tmp_path)  # type: ignore[operator]
+    with pytest.raises(DiptychError, match="no translator that can be loaded") as problem:
+        Translator.from_pretrained(tmp_path)
+    assert "\n" not in str(problem.value)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DiptychError, match="nowhere: no such folder"):
+        Translator.from_pretrained(tmp_path / "nowhere")
+    with pytest.raises(DiptychError, match="holds no checkpoint"):
+        Translator.from_pretrained(tmp_path)

@@ -1,0 +1,179 @@
+"""A run folder, and a run that is stopped and resumed against one that never was."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from diptych import commands
+from diptych.config import JudgeSettings, ResumeSettings, TrainSettings
+from diptych.display import Silent
+from diptych.errors import DiptychError
+from diptych.scenes import write_scenes
+from diptych.training.loop import cut_log
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes")
+    write_scenes(folder, 6, seed=0, size=(48, 40))
+    return folder
+
+
+def settings(scenes: Path, out: Path, method: str = "shukla", **changes: object) -> TrainSettings:
+    values: dict[str, object] = {
+        "method": method,
+        "a": scenes / "photos",
+        "b": scenes / "labels",
+        "b_classes": scenes / "classes.csv",
+        "out": out,
+        "size": "32x32",
+        "steps": 8,
+        "generator": "resnet",
+        "blocks": 1,
+        "ngf": 4,
+        "judge": JudgeSettings(patch=16),
+        "precision": "fp32",
+        "val_every": 3,
+        "log_every": 2,
+        **({"pairs": "2"} if method != "cyclegan" else {}),
+    }
+    return TrainSettings(**values | changes)
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    last = json.loads((run / "checkpoints.json").read_text())["last"]["name"]
+    return load_file(run / "checkpoints" / last / "training" / "state.safetensors")
+
+
+class StopAt:
+    """Asks to stop once so many steps are done."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("shukla", {"pool_size": 2}),
+        ("cyclegan", {"pool_size": 2}),
+        ("pix2pix", {"dropout": True}),
+    ],
+)
+def test_a_resumed_run_is_the_run_that_never_stopped(
+    scenes: Path, tmp_path: Path, method: str, changes: dict[str, object]
+) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        whole, broken = tmp_path / "whole", tmp_path / "broken"
+        commands.train(settings(scenes, whole, method, **changes))
+        _, step = commands.train(settings(scenes, broken, method, **changes), stop=StopAt(4))
+        assert step == 4
+        assert json.loads((broken / "checkpoints.json").read_text())["last"]["step"] == 4
+        torch.manual_seed(12345)  # whatever else the process did meanwhile
+        _, step = commands.resume(ResumeSettings(run=broken))
+        assert step == 8
+    finally:
+        torch.set_num_threads(threads)
+    expected, found = weights(whole), weights(broken)
+    assert expected.keys() == found.keys()
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+
+    def curve(run: Path) -> list[tuple[int, object]]:
+        lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        return [(line["step"], line["terms"]) for line in lines if "terms" in line]
+
+    assert curve(whole)[2:] == curve(broken)[2:]
+    assert [step for step, _ in curve(broken)] == [2, 4, 6, 8]
+
+
+def test_resume_beyond_the_first_end(scenes: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    commands.train(settings(scenes, run, steps=4))
+    with pytest.raises(DiptychError, match=r"finished its 4 steps.*--steps"):
+        commands.resume(ResumeSettings(run=run))
+    _, step = commands.resume(ResumeSettings(run=run, steps=6))
+    assert step == 6
+    assert commands.load_settings(run).steps == 6
+
+
+def test_the_last_checkpoints_and_the_best_are_kept(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.1, 0.9, 0.3, 0.2])
+
+    def validation(*_: object) -> object:
+        return lambda translator: {"scores": {"mean_iou": next(scores)}, "primary": "mean_iou"}
+
+    monkeypatch.setattr("diptych.build.make_validation", validation)
+    run = tmp_path / "run"
+    folders = {"val_a": scenes / "photos", "val_b": scenes / "labels"}
+    commands.train(settings(scenes, run, val_every=2, keep=1, **folders))
+    index = json.loads((run / "checkpoints.json").read_text())
+    assert (index["best"]["step"], index["best"]["value"], index["last"]["step"]) == (4, 0.9, 8)
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["00000004", "00000008"]
+
+
+def test_a_run_folder_holds_what_it_should(scenes: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    commands.train(settings(scenes, run))
+    names = {path.name for path in run.iterdir()}
+    assert names == {
+        "run.json",
+        "experiment.yaml",
+        "data.json",
+        "log.jsonl",
+        "previews",
+        "tensorboard",
+        "checkpoints",
+        "checkpoints.json",
+        "report.html",
+    }
+    assert [path.name for path in sorted((run / "previews").iterdir())] == [
+        f"{step:08d}.png" for step in (3, 6, 8)
+    ]
+    record = json.loads((run / "run.json").read_text())
+    assert record["data"] == {"pairs": 2, "unpaired_a": 6, "unpaired_b": 6}
+    with pytest.raises(DiptychError, match="holds a run already"):
+        commands.train(settings(scenes, run))
+
+
+def test_init_from_starts_with_the_other_runs_generators(scenes: Path, tmp_path: Path) -> None:
+    from diptych.build import initialise_from, make_method, resolve
+
+    commands.train(settings(scenes, tmp_path / "run", steps=2))
+    method = make_method(resolve(settings(scenes, tmp_path / "other", seed=5)))
+    generators = {name: method.networks[name] for name in ("a_to_b", "b_to_a")}
+    initialise_from(tmp_path / "run", generators)
+    trained = weights(tmp_path / "run")
+    for direction, generator in generators.items():
+        for name, tensor in generator.state_dict().items():
+            assert torch.equal(tensor, trained[f"/networks/{direction}/{name}"])
+    wider = make_method(resolve(settings(scenes, tmp_path / "other", ngf=6)))
+    with pytest.raises(DiptychError, match="give the same settings"):
+        initialise_from(tmp_path / "run", {"a_to_b": wider.networks["a_to_b"]})
+
+
+def test_cut_log_drops_later_and_broken_lines(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"step": 2}\n{"step": 4}\n{"step": 6}\n{"ste')
+    cut_log(log, 4)
+    assert log.read_text() == '{"step": 2}\n{"step": 4}\n'
+
+
+def test_training_is_the_same_twice(scenes: Path, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for name in ("one", "two"):
+            commands.train(settings(scenes, tmp_path / name, steps=3), Silent())
+    finally:
+        torch.set_num_threads(threads)
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert all(torch.equal(one[name], two[name]) for name in one)
