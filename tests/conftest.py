@@ -1,6 +1,7 @@
 """What several test files stand on: tiny folders of photos and class maps, and one tiny trained run."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+
+from diptych.cli import main
 
 CLASSES = {"sky": (0, (70, 130, 180)), "road": (7, (128, 64, 128)), "car": (20, (200, 0, 0)), "void": (255, (0, 0, 0))}
 """Name -> id in the files and colour; the ids are not 0, 1, 2, so that rows and ids cannot be confused unnoticed."""
@@ -90,3 +93,42 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
 def own_folders(tmp_path: Path) -> Folders:
     """Folders of one's own, to spoil."""
     return make_folders(tmp_path / "data", count=6, val_count=2)
+
+
+def diptych(*words: object) -> int:
+    return main([str(word) for word in words])
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below `folder`, and every folder, as it is now."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")
+    }
+
+
+def said_one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was said on standard error: one line of ours, and nothing on standard output."""
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert re.fullmatch(r"diptych: error: [^\n]+\n", said.err)
+    assert "Traceback" not in said.err
+    return said.err
+
+
+def tiny(method: str, size: str = "32x24") -> list[str]:
+    """Flags that make a training of `method` a matter of a second."""
+    networks = (
+        ["--generator", "unet", "--depth", "3"] if method == "pix2pix" else ["--generator", "resnet", "--blocks", "1"]
+    )
+    return ["--size", size, "--steps", "4", "--batch-size", "2", "--ngf", "4", "--judge.patch", "16", *networks]
+
+
+@pytest.fixture(scope="session")
+def trained(folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of shukla, 4 steps, 4 pairs within 8 images a side, validated at steps 2 and 4; copy it to change it."""
+    run = tmp_path_factory.mktemp("runs") / "x"
+    sides = ["--a", folders.photos, "--b", folders.labels, "--b-classes", folders.classes]
+    validation = ["--val-a", folders.val_photos, "--val-b", folders.val_labels, "--val-every", "2"]
+    words = ["train", "shukla", *sides, "--pairs", "4", "--unpaired", "8", *tiny("shukla"), *validation, "--out", run]
+    assert diptych(*words) == 0
+    return run

@@ -21,11 +21,21 @@ RESNET = {
     "norm": "instance",
     "dropout": False,
 }
-UNET = {"generator": "unet", "in_channels": 3, "out_channels": 3, "ngf": 4, "depth": 3, "norm": "batch", "dropout": True}
+UNET = {
+    "generator": "unet",
+    "in_channels": 3,
+    "out_channels": 3,
+    "ngf": 4,
+    "depth": 3,
+    "norm": "batch",
+    "dropout": True,
+}
 CLASSES = Classes((3, 7, 200), ("red", "blue", "void"), np.array([[255, 0, 0], [0, 0, 255], [0, 0, 0]], np.uint8), 2)
 
 
-def translator(architecture: dict[str, object] = RESNET, classes: Classes | None = None, train_mode: bool = False) -> Translator:
+def translator(
+    architecture: dict[str, object] = RESNET, classes: Classes | None = None, train_mode: bool = False
+) -> Translator:
     torch.manual_seed(0)
     spec = TranslatorSpec(
         architectures={"a_to_b": architecture},

@@ -1,6 +1,5 @@
 """Settings -> objects. Together with the command line, the only reader of settings."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +16,7 @@ from diptych.dataset import Dataset
 from diptych.display import Display
 from diptych.errors import DiptychError, nearest
 from diptych.evaluation.scoring import LabelledFiles, labelled_files, score_translator
-from diptych.images import Classes, Pixels, open_image, pixels_of, read_class_map, read_classes, read_pixels, to_pixels
+from diptych.images import Classes, Pixels, open_image, read_class_map, read_classes, read_pixels, to_pixels
 from diptych.methods import METHODS
 from diptych.methods.base import Method, Options
 from diptych.networks import PATCH_LAYERS, PatchJudge, make_generator
@@ -38,7 +37,9 @@ def resolve(settings: TrainSettings) -> TrainSettings:
     """
     if settings.method not in METHODS:
         known = ", ".join(METHODS)
-        raise DiptychError(f"unknown method {settings.method!r}{nearest(settings.method, METHODS) or '; choose'} ({known})")
+        raise DiptychError(
+            f"unknown method {settings.method!r}{nearest(settings.method, METHODS) or '; choose'} ({known})"
+        )
     method = METHODS[settings.method]
     values = settings.model_dump()
     for name in dict.fromkeys(name for other in METHODS.values() for name in other.defaults):
@@ -60,22 +61,24 @@ def resolve(settings: TrainSettings) -> TrainSettings:
     unknown = [name for name in settings.weights if name not in weights]
     if unknown:
         hint = nearest(unknown[0], weights) or ";"
-        raise DiptychError(f"--weights: {settings.method} has no term {unknown[0]!r}{hint} its terms: {', '.join(weights)}")
+        raise DiptychError(
+            f"--weights: {settings.method} has no term {unknown[0]!r}{hint} its terms: {', '.join(weights)}"
+        )
     values["weights"] = weights | settings.weights
 
     for name in ("a", "b", "out", "a_classes", "b_classes", "val_a", "val_b", "init_from"):
         if values[name] is not None:
-            values[name] = os.path.abspath(values[name])
+            values[name] = Path(values[name]).resolve()
     for name in ("pairs", "unpaired"):
         text = values[name]
         if text is not None and text not in ("all", "none") and not text.isdigit():
-            values[name] = os.path.abspath(text)
+            values[name] = str(Path(text).resolve())
     if values["unpaired"] == "none":
         values["unpaired"] = "0"
     settings = TrainSettings(**values)
     _check_sizes(settings)
-    if settings.val_b is not None and settings.val_a is None:
-        raise DiptychError("--val-b needs --val-a: the truth of which images?")
+    if (settings.val_a is None) != (settings.val_b is None):
+        raise DiptychError(f"--val-a and --val-b go together; give --val-{'a' if settings.val_a is None else 'b'} too")
     return settings
 
 
@@ -84,7 +87,9 @@ def _check_sizes(settings: TrainSettings) -> None:
     multiple = 4 if settings.generator == "resnet" else 2 ** (settings.depth or 0)
     if width % multiple or height % multiple:
         if settings.generator == "resnet":
-            raise DiptychError(f"--size {settings.size}: width and height must be multiples of 4 for a resnet generator")
+            raise DiptychError(
+                f"--size {settings.size}: width and height must be multiples of 4 for a resnet generator"
+            )
         possible = max(depth for depth in range(13) if width % 2**depth == 0 and height % 2**depth == 0)
         way_out = f"give --depth {possible} or less" if possible >= 2 else "give a size with more factors of 2"
         raise DiptychError(
@@ -116,13 +121,11 @@ def open_dataset(settings: TrainSettings, display: Display) -> Dataset:
         for problem in skipped:
             display.note(f"skipped {problem}")
         domains.append(domain)
-    dataset = Dataset(*domains)
+    dataset = Dataset(a=domains[0], b=domains[1])
     if settings.pairs is not None:
         dataset = data.with_pairs(dataset, settings.pairs, settings.seed)
     if settings.unpaired is not None:
-        dataset = data.with_unpaired(
-            dataset, settings.unpaired, settings.unpaired_excludes_pairs, settings.seed
-        )
+        dataset = data.with_unpaired(dataset, settings.unpaired, settings.unpaired_excludes_pairs, settings.seed)
     if settings.rhythm == "pairs" and not dataset.pairs:
         raise DiptychError(f"{settings.method} learns from pairs and has none; give --pairs")
     if settings.rhythm != "pairs" and not (dataset.unpaired_a or dataset.pairs):
@@ -210,7 +213,7 @@ def make_translator(settings: TrainSettings, dataset: Dataset, method: Method) -
     generators = {name: network for name, network in method.networks.items() if "_to_" in name}
     architecture = NetworkMakers(settings).architecture()
     spec = TranslatorSpec(
-        architectures={direction: architecture for direction in generators},
+        architectures=dict.fromkeys(generators, architecture),
         size=parse_size(settings.size),
         direction=settings.direction,
         classes={"a": dataset.a.classes, "b": dataset.b.classes},
@@ -229,7 +232,8 @@ def initialise_from(run: Path, generators: Mapping[str, nn.Module]) -> None:
         mine, theirs = generator.state_dict(), other.generators[direction].state_dict()
         if {name: t.shape for name, t in mine.items()} != {name: t.shape for name, t in theirs.items()}:
             raise DiptychError(
-                f"--init-from {run}: its generator is {dict(other.spec.architectures[direction])}; give the same settings"
+                f"--init-from {run}: its generator is {dict(other.spec.architectures[direction])}; "
+                "give the same settings"
             )
         generator.load_state_dict(theirs)
 
@@ -287,9 +291,7 @@ def make_training(settings: TrainSettings, dataset: Dataset, device: torch.devic
         optimisers=make_optimisers(method, (settings.optim.beta1, settings.optim.beta2)),
         batches=make_batches(settings, dataset),
         translator=translator,
-        schedule=Schedule(
-            settings.steps, settings.optim.lr, settings.log_every, settings.val_every, settings.keep
-        ),
+        schedule=Schedule(settings.steps, settings.optim.lr, settings.log_every, settings.val_every, settings.keep),
         device=device,
         precision=precision,
         preview=make_preview(settings, dataset, files),

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import tyro
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
@@ -42,6 +42,7 @@ from diptych.config import (
     TrainSettings,
     TranslateSettings,
     explain,
+    setting_names,
 )
 from diptych.errors import DiptychError, nearest
 from diptych.pairs import read_rows
@@ -87,6 +88,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse(argv: list[str]) -> Settings:
     """The settings that `argv` asks for; raises `DiptychError` for unknown or wrong flags, `SystemExit` for --help."""
+    command = argv[0] if argv and argv[0] in COMMANDS else None
+    if command is not None:
+        _check_flags(argv[1:], command)
     recipe = _value_of("--recipe", argv)
     kinds: list[Any] = []
     for name, model in COMMANDS.items():
@@ -108,13 +112,22 @@ def parse(argv: list[str]) -> Settings:
     except SystemExit as stop:
         if not stop.code:
             raise
-        model = COMMANDS.get(argv[0] if argv else "")
         cause: BaseException | None = stop
         while cause is not None and not isinstance(cause, ValidationError):
             cause = cause.__context__
-        if cause is not None and model is not None:
-            raise DiptychError(explain(cause, model)) from None
-        raise DiptychError(_one_line(said.getvalue(), model)) from None
+        if cause is not None and command is not None:
+            raise DiptychError(explain(cause, COMMANDS[command])) from None
+        raise DiptychError(_one_line(said.getvalue(), command)) from None
+
+
+def _check_flags(words: list[str], command: str) -> None:
+    """The parser itself would first miss whatever stands behind an unknown flag."""
+    flags = [f"--{name.replace('_', '-')}" for name in setting_names(COMMANDS[command])]
+    known = {"-h", "--help", *flags, *(f"--no-{flag.removeprefix('--')}" for flag in flags)}
+    for word in words:
+        flag = word.partition("=")[0]
+        if re.match("--?[A-Za-z]", flag) and flag.replace("_", "-") not in known:
+            raise DiptychError(f"unknown flag {flag}{nearest(flag, flags) or ';'} see diptych {command} --help")
 
 
 def _value_of(flag: str, argv: list[str]) -> str | None:
@@ -130,7 +143,7 @@ def _defaults_from(recipe: Path) -> TrainCommand:
     """The recipe as the flags' defaults; what it leaves open stays required."""
     values = commands.read_recipe(recipe)
     open_ = {name: tyro.MISSING for name, field in TrainSettings.model_fields.items() if field.is_required()}
-    checked = commands.settings_from({name: "open" for name in open_} | values, str(recipe))
+    checked = commands.settings_from(dict.fromkeys(open_, "open") | values, str(recipe))
     return TrainCommand.model_construct(
         **dict(checked) | {name: missing for name, missing in open_.items() if name not in values},
         recipe=recipe,
@@ -138,30 +151,38 @@ def _defaults_from(recipe: Path) -> TrainCommand:
     )
 
 
-def _one_line(box: str, model: type[BaseModel] | None) -> str:
-    """What the parser said in its box, in one line, with the nearest right flag or command where one is unknown."""
-    lines = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
-    text = " ".join(line for line in lines if line.strip("─"))
-    unknown = re.search(r"Unrecognized options: (\S+?),?(?: |$)", text)
-    if unknown and model is None:
-        return f"unknown command {unknown[1]!r}{nearest(unknown[1], COMMANDS)} see diptych --help"
-    if unknown:
-        return f"unknown flag {unknown[1]}{nearest(unknown[1], _flags(model))} see diptych --help"
-    missing = re.findall(r"^│ {5}(-\S+|[A-Z]+) ", box, re.MULTILINE) if "Missing from" in text else []
-    if missing and model is not None:
-        command = next(name for name, other in COMMANDS.items() if other is model)
-        return f"{command} needs {', '.join(missing)}; see diptych {command} --help"
-    return re.split(r" Argument helptext:| For full helptext", text)[0].removeprefix("Error parsing ")
+_FRAME = re.compile(r"\x1b\[[0-9;]*m|[╭╮╰╯│─]|-{3,}")
+"""What the parser draws around its messages, in colour on a terminal, in plain ASCII where there is no UTF-8."""
 
 
-def _flags(model: type[BaseModel], prefix: str = "--") -> list[str]:
-    flags: list[str] = []
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            flags += _flags(field.annotation, f"{prefix}{name}.")
-        else:
-            flags.append(prefix + name.replace("_", "-"))
-    return flags
+def _one_line(box: str, command: str | None) -> str:
+    """What the parser said in its box, in one line of ours."""
+    lines = _FRAME.sub("", box).splitlines()[1:]  # without the title
+    text = " ".join(" ".join(lines).split())
+    way_out = f"see diptych {command} --help" if command else "see diptych --help"
+    if unknown := re.search(r"Unrecognized options: ([^\s,]+)", text):
+        if command is None:
+            return f"unknown command {unknown[1]!r}{nearest(unknown[1], COMMANDS) or ';'} {way_out}"
+        return f"nothing takes the word {unknown[1]!r}; {way_out}"
+    if "Expected one of {" in text:
+        return f"say what to do: {', '.join(COMMANDS)}; {way_out}"
+    if "Missing from" in text:
+        missing = [found[1] for line in lines if (found := re.match(r" {5,6}(--\S+|[A-Z]+)", line))]
+        return f"{command} needs {', '.join(missing)}; {way_out}"
+    if missing_value := re.search(r"Missing value for argument '(.+?)'", text):
+        name = missing_value[1]
+        return (
+            f"{name} needs a value; {way_out}" if name.startswith("-") else f"{command} needs {name.upper()}; {way_out}"
+        )
+    if choice := re.search(r"invalid choice '(.*)' for argument '(.+?)'\. Expected one of \((.*?)\)", text):
+        allowed = sorted(set(re.findall(r"'(.+?)'", choice[3])) - {"None"}, key=lambda word: (len(word), word))
+        return f"{choice[2]} {choice[1]}: choose one of {', '.join(allowed)}"
+    if wrong := re.search(r"Error parsing (\S+): (.*?) (?:Argument helptext|For full helptext)", text):
+        why = re.sub(r"invalid literal for int\(\) with base 10: (.*)", r"\1 is no whole number", wrong[2])
+        why = re.sub(r"could not convert string to float: (.*)", r"\1 is no number", why)
+        why = why.replace("Failed to parse key-value pairs!", "takes names and numbers in turn, such as cycle_a 10")
+        return f"{wrong[1]}: {why}; {way_out}"
+    return text.partition(" For full helptext")[0]
 
 
 def run(settings: Settings) -> int:
@@ -222,7 +243,7 @@ def _train(start: Callable[["Watcher", Callable[[], bool]], tuple[Path, int]]) -
     """Run a training; the first Ctrl-C lets the step finish and saves, the second stops at once."""
     asked = False
 
-    def on_interrupt(number: int, frame: object) -> None:
+    def on_interrupt(*_: object) -> None:
         nonlocal asked
         asked = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -237,7 +258,8 @@ def _train(start: Callable[["Watcher", Callable[[], bool]], tuple[Path, int]]) -
     if asked and step < commands.load_settings(folder).steps:
         print(f"Stopped and saved at step {step}. Go on with: diptych resume {folder}")
         return 130
-    print(f"Trained to step {step}. Look at {folder / 'report.html'}; translate with: diptych translate {folder} IMAGES --out DIR")
+    print(f"Trained to step {step}. Look at {folder / 'report.html'}")
+    print(f"Next: diptych translate {folder} IMAGES --out DIR")
     return 0
 
 

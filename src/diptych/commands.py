@@ -1,10 +1,11 @@
-"""The commands as functions: `select`, `train`, `resume`, `translate`, `evaluate`. Each takes its settings and a display.
+"""The commands as functions of their settings: `select`, `train`, `resume`, `translate`, `evaluate`.
 
 Every function raises `DiptychError`, one line, for anything that the caller can mend, and writes nothing before its
 input is checked.
 """
 
 import json
+import os
 import platform
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,6 +42,7 @@ def select(settings: SelectSettings, display: Display | None = None) -> Path:
     out, folder = settings.out, settings.photos
     if (out / "pairs.csv").exists():
         raise DiptychError(f"{out / 'pairs.csv'} exists and may hold your partners; choose another --out")
+    _check_out(out)
     names = list_images(folder)
     if settings.within is not None:
         listed = [left for left, _ in read_rows(settings.within) if left]
@@ -54,7 +56,9 @@ def select(settings: SelectSettings, display: Display | None = None) -> Path:
     if settings.budget < 1:
         raise DiptychError(f"--budget {settings.budget}: choose at least 1 image")
     if settings.budget > len(names):
-        raise DiptychError(f"--budget {settings.budget}: there are only {len(names)} images to choose from")
+        raise DiptychError(
+            f"--budget {settings.budget}: there are only {len(names)} images to choose from; give at most that many"
+        )
     if settings.budget < len(set(given)):
         raise DiptychError(f"--budget {settings.budget}: {settings.given} holds {len(set(given))} already; they count")
     partners: dict[str, str] = {}
@@ -86,6 +90,15 @@ def select(settings: SelectSettings, display: Display | None = None) -> Path:
     return out / "pairs.csv"
 
 
+def _check_out(out: Path) -> None:
+    """Raises `DiptychError` where no folder can be made: found out before hours of work, not after."""
+    there = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise DiptychError(f"{there}: is a file; choose another --out")
+    if not os.access(there, os.W_OK):
+        raise DiptychError(f"{there}: may not be written to; choose another --out")
+
+
 def _check_present(listed: list[str], names: list[str], file: Path, folder: Path) -> None:
     present = set(names)
     absent = [name for name in listed if name not in present]
@@ -113,9 +126,10 @@ def train(
     display = display or Silent()
     settings = resolve(settings)
     if (settings.out / "run.json").exists():
-        raise DiptychError(f"{settings.out}: holds a run already; choose another --out, or diptych resume {settings.out}")
-    if settings.out.is_file():
-        raise DiptychError(f"{settings.out}: is a file; choose another --out")
+        raise DiptychError(
+            f"{settings.out}: holds a run already; choose another --out, or diptych resume {settings.out}"
+        )
+    _check_out(settings.out)
     device = device_named(settings.device)
     dataset = open_dataset(settings, display)
     training = make_training(settings, dataset, device, display)
@@ -165,7 +179,11 @@ def resume(
     if done >= now.steps:
         raise DiptychError(f"{folder}: has finished its {done} steps; to go on give --steps with a larger number")
     device = device_named(now.device)
-    dataset = reopen_dataset(now, json.loads((folder / "data.json").read_text()), display)
+    try:
+        record = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise DiptychError(f"{folder / 'data.json'}: missing or damaged ({problem}); train again, elsewhere") from None
+    dataset = reopen_dataset(now, record, display)
     training = make_training(now, dataset, device, display)
     if checkpoint is not None:
         step = load_training(checkpoint / "training", training.method, training.optimisers, device)
@@ -182,6 +200,8 @@ def _run(training: Any, display: Display, stop: Callable[[], bool]) -> int:
 
     step = run_loop(training, display, stop)
     folder = training.folder
+    if not (folder / "checkpoints.json").exists():
+        return step  # stopped before the first step: there is nothing to report
     previews = sorted((folder / "previews").glob("*.png"))
     index = json.loads((folder / "checkpoints.json").read_text())
     best = index["best"]
@@ -244,7 +264,7 @@ def _version_of(package: str) -> str:
 def translate(settings: TranslateSettings, display: Display | None = None) -> list[Path]:
     """Translate an image or a folder; return the files written, PNG, in folders like the inputs'."""
     from diptych.build import device_named
-    from diptych.images import UnreadableImage
+    from diptych.images import UnreadableImageError
     from diptych.translator import Translator
 
     display = display or Silent()
@@ -253,25 +273,28 @@ def translate(settings: TranslateSettings, display: Display | None = None) -> li
     elif settings.images.is_file():
         root, names = settings.images.parent, [settings.images.name]
     else:
-        raise DiptychError(f"{settings.images}: no such image or folder")
+        raise DiptychError(f"{settings.images}: no such file; give an image or a folder of images")
     targets = [settings.out / Path(name).with_suffix(".png") for name in names]
     twice = [str(target) for place, target in enumerate(targets) if target in set(targets[:place])]
     if twice:
         raise DiptychError(f"{some(twice)}: two inputs would be written there; rename one of them")
     there = [str(target) for target in targets if target.exists()]
+    _check_out(settings.out)
     if there and not settings.overwrite:
-        raise DiptychError(f"{some(there)} exists; choose another --out or give --overwrite")
+        raise DiptychError(f"{some(there)}: there already; choose another --out or give --overwrite")
     device = device_named(settings.device)
     translator = Translator.from_pretrained(settings.run, settings.checkpoint, str(device))
     direction = translator.checked_direction(settings.direction)
 
-    written = []
+    written: list[Path] = []
     for done, (name, target) in enumerate(zip(names, targets, strict=True), start=1):
         try:
             image = open_image(root / name)
-        except UnreadableImage as problem:
+        except UnreadableImageError as problem:
             if not settings.skip_unreadable:
-                raise UnreadableImage(f"{problem}, or --skip-unreadable ({len(written)} translated so far)") from None
+                raise UnreadableImageError(
+                    f"{problem}, or --skip-unreadable ({len(written)} translated so far)"
+                ) from None
             display.note(f"skipped {problem}")
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -292,6 +315,8 @@ def evaluate(settings: EvaluateSettings, display: Display | None = None) -> dict
         raise DiptychError("evaluate takes either a run or --generated DIR")
     if settings.out is not None and (settings.out / "metrics.json").exists() and not settings.overwrite:
         raise DiptychError(f"{settings.out / 'metrics.json'} exists; choose another --out or give --overwrite")
+    if settings.out is not None:
+        _check_out(settings.out)
 
     def progress(done: int, total: int) -> None:
         display.count("scoring", done, total)

@@ -22,7 +22,12 @@ Plain = arg(help_behavior_hint="")
 class Settings(BaseModel):
     """Frozen, and strict about names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        coerce_numbers_to_str=True,  # YAML reads `unpaired: 200` and `size: 256` as numbers
+    )
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -36,7 +41,7 @@ def parse_size(text: str) -> tuple[int, int]:
 class OptimSettings(Settings):
     """Adam, with the rate constant over the first half of the steps and falling linearly to 0 over the second."""
 
-    lr: float = Field(default=2e-4, gt=0)
+    lr: float = Field(default=2e-4, gt=0, allow_inf_nan=False)
     """Learning rate of the first half."""
     beta1: float = Field(default=0.5, ge=0, lt=1)
     """Decay of the mean of gradients."""
@@ -70,7 +75,8 @@ class TrainSettings(Settings):
     b_classes: Annotated[Path | None, Plain] = None
     """classes.csv (id,name,red,green,blue), if domain b is a class map."""
     pairs: Annotated[str | None, Plain] = None
-    """A pairs.csv, none, all (same stems), or a number: that many, at random (default: all for pix2pix, none for shukla)."""
+    """A pairs.csv, none, all (same stems), or a number: that many, at random (default: all for pix2pix, none for
+    shukla)."""
     unpaired: Annotated[str | None, Plain] = None
     """How many images of each side the unpaired passes use, at random; all; or a CSV of them (default: all)."""
     unpaired_excludes_pairs: bool = False
@@ -93,7 +99,8 @@ class TrainSettings(Settings):
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Decides the weights at the start, the order of images, crops, flips and pools."""
     rhythm: Annotated[str | None, Plain] = None
-    """Order of batches: pairs, unpaired, or passes (a full paired pass, then a full unpaired one; pairs repeated until balanced)."""
+    """Order of batches: pairs, unpaired, or passes (a full paired pass, then a full unpaired one; pairs repeated until
+    balanced)."""
 
     generator: Annotated[Literal["resnet", "unet"] | None, Plain] = None
     """Kind of generator (default: unet for pix2pix, else resnet)."""
@@ -161,7 +168,8 @@ class SelectSettings(Settings):
     budget: int = 20
     """How many pairs you can afford."""
     features: str = "resnet50"
-    """resnet50 (the paper's), another transformers vision backbone by hub name or local folder, or descriptor (no download)."""
+    """resnet50 (the paper's), another transformers vision backbone by hub name or local folder, or descriptor (no
+    download)."""
     selector: Literal["kmedoids", "random"] = "kmedoids"
     """How to choose."""
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -252,19 +260,28 @@ class DemoSettings(Settings):
     """Replace an earlier demo in the same folder."""
 
 
+def setting_names(model: type[BaseModel]) -> list[str]:
+    """The names of all settings of `model`, those in groups with a dot: `optim.lr`."""
+    names = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names += [f"{name}.{inner}" for inner in setting_names(field.annotation)]
+        else:
+            names.append(name)
+    return names
+
+
 def explain(problem: ValidationError, model: type[BaseModel]) -> str:
-    """The first thing wrong, in one line: a wrong name with the nearest right one, a wrong value with what is allowed."""
+    """The first thing wrong, in one line: a wrong name with the nearest right one, a wrong value with what may be."""
     first = problem.errors(include_url=False)[0]
-    path = [str(part) for part in first["loc"]]
-    name = ".".join(path)
+    # The command line builds each group of settings by itself: then the problem does not know the group's name.
+    groups = {getattr(field.annotation, "__name__", ""): name for name, field in model.model_fields.items()}
+    path = [groups[problem.title]] if problem.title in groups else []
+    name = ".".join([*path, *(str(part) for part in first["loc"])])
     if first["type"] == "extra_forbidden":
-        owner = model
-        for part in path[:-1]:
-            annotation = owner.model_fields[part].annotation
-            assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-            owner = annotation
-        return f"unknown setting {name!r}{nearest(path[-1], owner.model_fields)}"
+        return f"unknown setting {name!r}{nearest(name, setting_names(model))}"
     if first["type"] == "missing":
         return f"the setting {name!r} is missing"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{name}: {message[0].lower()}{message[1:]} (it is {first['input']!r})"
+    if first["type"] == "value_error":
+        return f"{name}: {first['msg'].removeprefix('Value error, ')}"
+    return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]} (it is {first['input']!r})"

@@ -1,4 +1,4 @@
-"""Two folders, perhaps class maps, perhaps pairs -> a checked `Dataset`. Every problem is found here, before training."""
+"""Two folders, perhaps class maps and pairs -> a checked `Dataset`. Every problem is found here, before training."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import DiptychError, some
-from diptych.images import Classes, UnreadableImage, list_images, open_image, read_class_map
+from diptych.images import Classes, UnreadableImageError, list_images, open_image, read_class_map
 from diptych.pairs import read_pairs, read_rows, same_stem
 
 Progress = Callable[[int, int], None]  # (done, total)
@@ -83,10 +83,10 @@ def open_domain(
                 progress(len(found), len(names))
 
     wrong = [answer for answer in found if isinstance(answer, DiptychError)]
-    fatal = [problem for problem in wrong if not (skip_unreadable and isinstance(problem, UnreadableImage))]
+    fatal = [problem for problem in wrong if not (skip_unreadable and isinstance(problem, UnreadableImageError))]
     if fatal:
         others = f" ({len(fatal) - 1} more files like it)" if len(fatal) > 1 else ""
-        way_out = ", or --skip-unreadable" if isinstance(fatal[0], UnreadableImage) else ""
+        way_out = ", or --skip-unreadable" if isinstance(fatal[0], UnreadableImageError) else ""
         raise DiptychError(f"{fatal[0]}{way_out}{others}")
     good = [(name, size) for name, size in zip(names, found, strict=True) if not isinstance(size, DiptychError)]
     if not good:
@@ -108,12 +108,12 @@ def with_pairs(dataset: Dataset, pairs: str, seed: int) -> Dataset:
     a, b = dataset.a, dataset.b
     if pairs == "none":
         named: list[tuple[str, str]] = []
-    elif pairs == "all" or pairs.isdigit():
+    elif pairs == "all" or pairs.isdecimal():
         named = sorted(same_stem(a.names, b.names, b.folder).items())
         if not named:
             raise DiptychError(f"--pairs {pairs}: no image of {a.folder} has the stem of one in {b.folder}; give a CSV")
         if pairs != "all":
-            named = _draw(named, pairs, f"--pairs {pairs}", np.random.default_rng((seed, 10)))
+            named = _draw(named, int(pairs), f"--pairs {pairs}", np.random.default_rng((seed, 10)))
     else:
         named = read_pairs(Path(pairs), (a.folder, a.names), (b.folder, b.names))
     index_a, index_b = _index(a), _index(b)
@@ -121,8 +121,8 @@ def with_pairs(dataset: Dataset, pairs: str, seed: int) -> Dataset:
         size_a, size_b = a.sizes[index_a[left]], b.sizes[index_b[right]]
         if size_a != size_b:
             raise DiptychError(
-                f"{left} ({size_a[0]}x{size_a[1]}) and its partner {right} ({size_b[0]}x{size_b[1]}) "
-                "have different shapes; a pair shows the same scene pixel by pixel"
+                f"{a.folder / left} ({size_a[0]}x{size_a[1]}) and its partner {b.folder / right} "
+                f"({size_b[0]}x{size_b[1]}) have different shapes; mend one: a pair shows the same scene pixel by pixel"
             )
     return replace(dataset, pairs=tuple((index_a[left], index_b[right]) for left, right in named))
 
@@ -136,8 +136,10 @@ def with_unpaired(dataset: Dataset, unpaired: str, excludes_pairs: bool, seed: i
     paired_a = tuple(i for i, _ in dataset.pairs)
     paired_b = tuple(j for _, j in dataset.pairs)
     rows: list[tuple[str, str]] = []
-    if unpaired != "all" and not unpaired.isdigit():
+    if unpaired != "all" and not unpaired.isdecimal():
         rows = read_rows(Path(unpaired))
+        if not rows:
+            raise DiptychError(f"{unpaired}: lists no image; complete it, or give --unpaired a number")
     sides = []
     for place, (domain, paired) in enumerate(((dataset.a, paired_a), (dataset.b, paired_b))):
         rng = np.random.default_rng((seed, 11 + place))
@@ -150,24 +152,26 @@ def with_unpaired(dataset: Dataset, unpaired: str, excludes_pairs: bool, seed: i
             absent = [name for name in listed if name not in index]
             if absent:
                 raise DiptychError(f"{unpaired}: {some(absent)} is not in {domain.folder}; mend the names")
-            chosen = {index[name] for name in listed}
+            chosen = {index[name] for name in listed} | set(paired)
         else:
-            cap = unpaired if unpaired.isdigit() else str(min(len(rows), len(domain.names)))
-            kept = [] if excludes_pairs else list(paired)[: int(cap)]
+            kept = [] if excludes_pairs else list(paired)
             rest = [i for i in everything if i not in set(paired)]
-            what = f"--unpaired {unpaired}"
-            chosen = set(kept) | set(_draw(rest, str(int(cap) - len(kept)), what, rng, "images besides the pairs"))
-        chosen = chosen - set(paired) if excludes_pairs else chosen | (set(paired) if chosen else set())
-        sides.append(tuple(sorted(chosen)))
+            if unpaired.isdecimal():
+                kept = kept[: int(unpaired)]
+                more = int(unpaired) - len(kept)
+            else:
+                more = min(max(0, len(rows) - len(kept)), len(rest))
+            chosen = set(kept) | set(_draw(rest, more, f"--unpaired {unpaired}", rng, "images besides the pairs"))
+        sides.append(tuple(sorted(chosen - set(paired) if excludes_pairs else chosen)))
     if bool(sides[0]) != bool(sides[1]):
         raise DiptychError(f"--unpaired {unpaired}: leaves no unpaired image on one side; it must leave some on both")
     return replace(dataset, unpaired_a=sides[0], unpaired_b=sides[1])
 
 
-def _draw(things: Sequence[Any], number: str, what: str, rng: np.random.Generator, noun: str = "pairs") -> list[Any]:
-    if int(number) > len(things):
+def _draw(things: Sequence[Any], number: int, what: str, rng: np.random.Generator, noun: str = "pairs") -> list[Any]:
+    if number > len(things):
         raise DiptychError(f"{what}: there are only {len(things)} {noun}; give a smaller number")
-    return [things[i] for i in sorted(rng.choice(len(things), int(number), replace=False).tolist())]
+    return [things[i] for i in sorted(rng.choice(len(things), number, replace=False).tolist())]
 
 
 def _index(domain: Domain) -> dict[str, int]:

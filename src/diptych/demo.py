@@ -82,9 +82,9 @@ def demo(settings: DemoSettings, display: Display | None = None) -> Path:
     write_report(
         out / "report.html",
         "A few pairs, and everything unpaired",
-        f"{SCENES['train']} street photos, of which {settings.budget} have a label map. The hybrid learns from these pairs "
-        f"and from all photos and label maps, unpaired; the other run from the same pairs alone. Both had the same "
-        f"generator, {settings.steps} steps and scenes of {SIZE[0]}x{SIZE[1]}; both are scored on "
+        f"{SCENES['train']} street photos, of which {settings.budget} have a label map. The hybrid learns from these "
+        "pairs and from all photos and label maps, unpaired; the other run from the same pairs alone. Both had the "
+        f"same generator, {settings.steps} steps and scenes of {SIZE[0]}x{SIZE[1]}; both are scored on "
         f"{SCENES['unseen']} scenes that neither has seen.",
         figures=[(f"mean IoU, {name}", f"{record['scores']['mean_iou']:.3f}") for name, record in scores.items()],
         pictures=[
@@ -99,9 +99,7 @@ def demo(settings: DemoSettings, display: Display | None = None) -> Path:
     return out / "report.html"
 
 
-def _train(
-    method: str, name: str, settings: DemoSettings, scenes: Path, pairs: Path, display: Display
-) -> Path:
+def _train(method: str, name: str, settings: DemoSettings, scenes: Path, pairs: Path, display: Display) -> Path:
     own: dict[str, Any] = {"translate_in_train_mode": False} if method == "pix2pix" else {}
     validation = scenes.parent / "validation"
     folder, _ = commands.train(

@@ -9,8 +9,13 @@ class DiptychError(Exception):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word most like `word` as a hint (`"; did you mean 'x'?"`), or an empty string where none is close."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    """The known word most like `word` as a hint (`"; did you mean 'x'?"`), or an empty string where none is close.
+
+    A name in a group that ends in `word` comes first: `optim.lr` for `lr`.
+    """
+    known = list(known)
+    inner = [name for name in known if "." in name and name.rpartition(".")[2] == word.lstrip("-")]
+    close = inner or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

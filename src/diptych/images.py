@@ -35,7 +35,7 @@ UPRIGHT = {  # EXIF orientation -> what turns the image upright
 }
 
 
-class UnreadableImage(DiptychError):
+class UnreadableImageError(DiptychError):
     """A file that is no image, is damaged, or would decode to an unreasonable size."""
 
 
@@ -53,37 +53,40 @@ def list_images(folder: Path) -> list[str]:
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                 found.append((Path(root) / name).relative_to(folder).as_posix())
     if not found:
-        raise DiptychError(f"{folder}: holds no images ({', '.join(sorted(SUFFIXES))}); give the folder that holds them")
+        raise DiptychError(
+            f"{folder}: holds no images ({', '.join(sorted(SUFFIXES))}); give the folder that holds them"
+        )
     return sorted(found)
 
 
 def open_image(path: Path) -> Image.Image:
     """The decoded image, turned upright by its EXIF tag, in the mode it was stored.
 
-    Raises `UnreadableImage` naming the file.
+    Raises `UnreadableImageError` naming the file.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            # Pillow would map a file that it opens by name, and then scrambles grey TIFFs stored on their side.
+            with path.open("rb") as file, Image.open(file) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
-                    raise UnreadableImage(
+                    raise UnreadableImageError(
                         f"{path}: {width}x{height} pixels would decode to more than {MAX_PIXELS / 1e6:.0f} megapixels "
                         "(a decompression bomb?); shrink it or take it out"
                     )
                 image.load()
                 # ImageOps.exif_transpose would also rewrite the tags, and fails where a camera wrote odd ones.
-                turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+                turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
                 return image.copy() if turn is None else image.transpose(turn)
     except Image.DecompressionBombError:
-        raise UnreadableImage(f"{path}: a decompression bomb; take it out of the folder") from None
+        raise UnreadableImageError(f"{path}: a decompression bomb; take it out of the folder") from None
     except FileNotFoundError:
-        raise UnreadableImage(f"{path}: no such file") from None
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as problem:
+        raise UnreadableImageError(f"{path}: no such file") from None
+    except (OSError, SyntaxError, TypeError, ValueError, EOFError, struct.error) as problem:
         why = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
         why = "not an image that can be read" if "cannot identify" in why else why
-        raise UnreadableImage(f"{path}: {why}; repair it or take it out of the folder") from None
+        raise UnreadableImageError(f"{path}: {why}; repair it or take it out of the folder") from None
 
 
 def rgb(image: Image.Image) -> Image.Image:
@@ -105,7 +108,7 @@ def pixels_of(image: Image.Image, size: tuple[int, int] | None = None) -> Pixels
     image = rgb(image)
     if size is not None and image.size != size:
         image = image.resize(size, Image.Resampling.BICUBIC)
-    return np.asarray(image)
+    return np.asarray(image, np.uint8)
 
 
 def read_pixels(path: Path, size: tuple[int, int] | None = None) -> Pixels:
@@ -126,7 +129,7 @@ def to_pixels(values: Floats) -> Pixels:
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """The classes of a label domain: one row each of file id, name and colour; `void` is the row nobody is scored on."""
+    """The classes of a label domain, a row each of file id, name and colour; `void` is the row nobody is scored on."""
 
     ids: tuple[int, ...]
     names: tuple[str, ...]
@@ -138,7 +141,7 @@ class Classes:
 
     def paint(self, rows: ClassMap) -> Pixels:
         """Class rows `(H, W)` -> their colours, uint8 `(H, W, 3)`."""
-        return self.colours[rows]
+        return np.asarray(self.colours[rows], np.uint8)
 
     def nearest(self, values: Floats) -> ClassMap:
         """Colours in [-1, 1], float `(3, H, W)` -> the class row of the nearest colour, `(H, W)`; never void."""
@@ -196,7 +199,7 @@ def class_map_of(image: Image.Image, classes: Classes, where: str, size: tuple[i
     """A class map as rows of `classes`, uint8 `(H, W)`, resized (nearest) to `size` = (width, height) where given.
 
     Grey images hold class ids and RGB images hold class colours. Palette images hold class ids, unless the palette
-    itself says otherwise: two or more used entries that all show colours of *other* classes.
+    itself says otherwise: its used entries all show classes, each its own, and most of them *another* than their id.
     Raises `DiptychError` naming `where` and the values that `classes` does not know.
     """
     if size is not None and image.size != size:
@@ -230,7 +233,9 @@ def _palette_overrules_ids(indices: NDArray[np.uint8], shown: Pixels, classes: C
     colours = shown.reshape(-1, 3)[first]
     by_colour = {tuple(colour): id_ for id_, colour in zip(classes.ids, classes.colours.tolist(), strict=True)}
     meant = [by_colour.get(tuple(colour)) for colour in colours.tolist()]
-    return len(set(meant)) > 1 and None not in meant and meant != used.tolist()
+    # A stray id mostly shows black, which is often void's colour: one such entry does not speak for the others.
+    others = sum(id_ != index for id_, index in zip(meant, used.tolist(), strict=True))
+    return None not in meant and 1 < len(set(meant)) == len(meant) < 2 * others
 
 
 def _rows_by_id(values: NDArray[np.generic], classes: Classes) -> tuple[ClassMap, list[str]]:
@@ -244,7 +249,8 @@ def _rows_by_id(values: NDArray[np.generic], classes: Classes) -> tuple[ClassMap
 
 def _rows_by_colour(values: Pixels, classes: Classes) -> tuple[ClassMap, list[str]]:
     def pack(colours: Pixels) -> NDArray[np.int64]:
-        return colours.astype(np.int64) @ np.array([65536, 256, 1])
+        packed: NDArray[np.int64] = colours.astype(np.int64) @ np.array([65536, 256, 1])
+        return packed
 
     known = pack(classes.colours)
     order = np.argsort(known)

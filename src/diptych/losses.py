@@ -48,7 +48,7 @@ def rsgan_generator(fake: Tensor, real: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Adversarial:
-    """One adversarial objective: `judge(real, fake)`, and `generator(fake)` or, if relativistic, `generator(fake, real)`."""
+    """An objective: `judge(real, fake)`, and `generator(fake)` or, where relativistic, `generator(fake, real)`."""
 
     judge: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[..., Tensor]

@@ -150,8 +150,8 @@ class Translator:
                 return out
             with torch.random.fork_rng():
                 torch.manual_seed(0)
-                out = generator(images)
-                return out
+                drawn: Tensor = generator(images)
+            return drawn
         finally:
             generator.train(was_training)
 
@@ -163,7 +163,10 @@ class Translator:
         """The way to take: `direction`, or the run's own for None; raises `DiptychError` for one it has not learned."""
         direction = direction or self.spec.direction
         if direction not in self.generators:
-            raise DiptychError(f"this run has learned {' and '.join(self.generators)} only, not {direction}")
+            raise DiptychError(
+                f"this run has learned {' and '.join(self.generators)} only, not {direction}; "
+                f"give a run that was trained with --direction {direction}"
+            )
         return direction
 
 

@@ -23,7 +23,9 @@ class Small:
         return PatchJudge(3 * len(domains), patch=16, ndf=4)
 
 
-def make(name: str, adversarial: str | None = None, weights: dict[str, float] | None = None, pool_size: int = 2) -> Method:
+def make(
+    name: str, adversarial: str | None = None, weights: dict[str, float] | None = None, pool_size: int = 2
+) -> Method:
     torch.manual_seed(0)
     kind = METHODS[name]
     options = Options(

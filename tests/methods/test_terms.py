@@ -135,7 +135,9 @@ def test_pix2pix_b_to_a() -> None:
 
 def gradients(subject: Method, rows: Batch) -> dict[str, float]:
     """d(weighted generator terms) / d(factor of each generator)."""
-    total = sum(subject.weights[name] * term for name, term in subject.generator_terms(rows, subject.translate(rows)).items())
+    total = sum(
+        subject.weights[name] * term for name, term in subject.generator_terms(rows, subject.translate(rows)).items()
+    )
     generators = {name: network for name, network in subject.networks.items() if "_to_" in name}
     found = torch.autograd.grad(total, [network.factors for network in generators.values()])  # type: ignore[call-overload]
     return {name: grad.item() for name, grad in zip(generators, found, strict=True)}

@@ -47,7 +47,9 @@ def test_generators_keep_the_size_and_stay_in_range(norm: str, dropout: bool) ->
 
 
 def test_resnet_of_nine_blocks_has_nine() -> None:
-    nine, six = (sum(type(m).__name__ == "ResidualBlock" for m in ResNetGenerator(ngf=2, blocks=n).modules()) for n in (9, 6))
+    nine, six = (
+        sum(type(m).__name__ == "ResidualBlock" for m in ResNetGenerator(ngf=2, blocks=n).modules()) for n in (9, 6)
+    )
     assert (nine, six) == (9, 6)
 
 
@@ -76,7 +78,9 @@ def test_unet_dropout_is_in_three_decoder_layers_and_norms_are_missing_where_the
 def test_weights_start_from_the_papers_distribution() -> None:
     torch.manual_seed(0)
     network = UNetGenerator(ngf=16, depth=5)
-    weights = torch.cat([m.weight.flatten() for m in network.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))])
+    weights = torch.cat(
+        [m.weight.flatten() for m in network.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
+    )
     assert weights.mean().abs() < 1e-3
     assert weights.std().item() == pytest.approx(0.02, rel=0.02)
     scales = torch.cat([m.weight.flatten() for m in network.modules() if isinstance(m, nn.BatchNorm2d)])

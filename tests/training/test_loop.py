@@ -105,7 +105,9 @@ def test_resume_beyond_the_first_end(scenes: Path, tmp_path: Path) -> None:
     assert commands.load_settings(run).steps == 6
 
 
-def test_the_last_checkpoints_and_the_best_are_kept(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_checkpoints_and_the_best_are_kept(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scores = iter([0.1, 0.9, 0.3, 0.2])
 
     def validation(*_: object) -> object:
@@ -135,9 +137,7 @@ def test_a_run_folder_holds_what_it_should(scenes: Path, tmp_path: Path) -> None
         "checkpoints.json",
         "report.html",
     }
-    assert [path.name for path in sorted((run / "previews").iterdir())] == [
-        f"{step:08d}.png" for step in (3, 6, 8)
-    ]
+    assert [path.name for path in sorted((run / "previews").iterdir())] == [f"{step:08d}.png" for step in (3, 6, 8)]
     record = json.loads((run / "run.json").read_text())
     assert record["data"] == {"pairs": 2, "unpaired_a": 6, "unpaired_b": 6}
     with pytest.raises(DiptychError, match="holds a run already"):

@@ -1,6 +1,6 @@
 """One step, with a method made for the purpose: who is updated, when, by what, and what stops it."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from torch import nn
 
 from diptych.batches import Batch
 from diptych.methods.base import Images, Phase, Terms
-from diptych.training.step import NotFinite, learning_rate, make_optimisers, prepare, take_step
+from diptych.training.step import NotFiniteError, learning_rate, make_optimisers, prepare, take_step
 
 
 class Number(nn.Module):
@@ -23,7 +23,7 @@ class Number(nn.Module):
 class Spy:
     """a -> g a; the generator's term is d g a, the judge's -d g a, both wanted as low as can be."""
 
-    defaults: dict[str, Any] = {}
+    defaults: ClassVar[dict[str, Any]] = {}
     rhythms = ("unpaired",)
 
     def __init__(self, order: tuple[Phase, ...]) -> None:
@@ -70,7 +70,7 @@ def test_each_side_moves_by_its_own_terms_in_the_methods_order(order: tuple[Phas
     assert spy.networks["a_to_b"].value.item() == pytest.approx(0.9)
     assert spy.networks["judge_b"].value.item() == pytest.approx(1.1)
     assert [name for name, *_ in spy.seen] == list(order)
-    judge_seen_by_generator = dict((name, value) for name, value, *_ in spy.seen)["generators"]
+    judge_seen_by_generator = {name: value for name, value, *_ in spy.seen}["generators"]
     assert judge_seen_by_generator == pytest.approx(1.0 if order[0] == "generators" else 1.1)
     assert terms == pytest.approx({"adversarial_b": judge_seen_by_generator, "judge_b": -1.0})  # unweighted
     assert spy.networks["judge_b"].value.requires_grad
@@ -88,7 +88,7 @@ def test_the_weight_of_a_term_scales_its_gradient() -> None:
 def test_a_term_that_is_not_finite_is_named_and_changes_nothing(bad: float) -> None:
     spy = Spy(("generators", "judges"))
     spy.spoil = bad
-    with pytest.raises(NotFinite, match="adversarial_b became (nan|inf)"):
+    with pytest.raises(NotFiniteError, match=r"adversarial_b became (nan|inf)"):
         take_step(spy, make_optimisers(spy, (0.5, 0.999)), one(), lr=0.1)
     assert spy.networks["a_to_b"].value.item() == 1.0
     assert spy.networks["judge_b"].value.item() == 1.0
@@ -101,7 +101,7 @@ class SteepAtZero(Spy):
 
 def test_a_gradient_that_is_not_finite_is_caught_too() -> None:
     spy = SteepAtZero(("generators",))
-    with pytest.raises(NotFinite, match="gradient of the generators.*adversarial_b"):
+    with pytest.raises(NotFiniteError, match=r"gradient of the generators.*adversarial_b"):
         take_step(spy, make_optimisers(spy, (0.5, 0.999)), one(), lr=0.1)
     assert spy.networks["a_to_b"].value.item() == 1.0
 

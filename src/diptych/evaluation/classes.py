@@ -1,4 +1,4 @@
-"""Class maps: pixel accuracy, mean class accuracy and mean IoU over one confusion matrix (Shukla et al., section 4.1.2)."""
+"""Class maps: pixel accuracy, class accuracy and mean IoU over one confusion matrix (Shukla et al., section 4.1.2)."""
 
 from typing import Any
 

@@ -8,8 +8,9 @@ from diptych.images import Floats, Pixels, to_float, to_pixels
 
 TOLERANCE = 20  # of 255, in every channel
 PROTOCOL = (
-    "output resized to the truth's size and rounded to 8 bits; each number is the mean over images; l1 in 0..1, psnr in dB, "
-    "ssim with an 11 px Gaussian window of sigma 1.5; tolerance_accuracy counts pixels off by less than 20 of 255 in every channel"
+    "output resized to the truth's size and rounded to 8 bits; each number is the mean over images; l1 in 0..1, "
+    "psnr in dB, ssim with an 11 px Gaussian window of sigma 1.5; tolerance_accuracy counts pixels off by less than "
+    "20 of 255 in every channel"
 )
 
 

@@ -47,7 +47,9 @@ def labelled_files(inputs: Path, truths: Path) -> LabelledFiles:
     partners = same_stem(names, list_images(truths), truths)
     alone = [name for name in names if name not in partners]
     if alone:
-        raise DiptychError(f"{inputs}: no file of the same stem in {truths} for {some(alone)}; add it or take these out")
+        raise DiptychError(
+            f"{inputs}: no file of the same stem in {truths} for {some(alone)}; add it or take these out"
+        )
     return LabelledFiles(
         tuple(inputs / name for name in names),
         tuple(truths / partners[name] for name in names),

@@ -33,7 +33,7 @@ class Backbone:
     pooled: bool  # the network's own pooled output is trained
 
     def describe_files(self, files: Sequence[Path]) -> NDArray[np.float32]:
-        """Image files -> their features, float32 `(N, D)`. Raises `UnreadableImage` naming the file."""
+        """Image files -> their features, float32 `(N, D)`. Raises `UnreadableImageError` naming the file."""
         images = [Image.fromarray(read_pixels(file)) for file in files]
         pixels = self.processor(images=images, return_tensors="pt")["pixel_values"]  # (N, 3, H, W)
         with torch.no_grad():

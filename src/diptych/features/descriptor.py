@@ -32,7 +32,7 @@ FAINTEST_EDGE = 0.02  # mean gradient of a cell, of a range of 2: below it there
 
 
 def describe_files(files: Sequence[Path]) -> Array:
-    """Image files -> their descriptors, float32 `(N, 384)`. Raises `UnreadableImage` naming the file."""
+    """Image files -> their descriptors, float32 `(N, 384)`. Raises `UnreadableImageError` naming the file."""
     return np.stack([describe(to_float(read_pixels(file, (SIDE, SIDE)))) for file in files])
 
 

@@ -50,12 +50,17 @@ class Method(Protocol):
     """The orders of paired and unpaired batches that it can be trained with."""
     update_order: ClassVar[tuple[Phase, ...]]
 
-    networks: Mapping[str, nn.Module]
-    """Generators "a_to_b", "b_to_a"; judges named after what they judge: "judge_b", "judge_b_given_a"."""
-    weights: Mapping[str, float]
-    """One per term; a term of weight 0 is neither computed nor translated for."""
-
     def __init__(self, make: Makers, options: Options) -> None: ...
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """Generators "a_to_b", "b_to_a"; judges named after what they judge: "judge_b", "judge_b_given_a"."""
+        ...
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """One per term; a term of weight 0 is neither computed nor translated for."""
+        ...
 
     @staticmethod
     def default_weights(direction: str) -> dict[str, float]:

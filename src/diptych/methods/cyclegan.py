@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
+from torch import nn
 
 from diptych.batches import Batch
 from diptych.losses import ADVERSARIAL
@@ -39,7 +40,7 @@ class CycleGAN:
         return {f"{term}_{domain}": weight for term, weight in per_domain.items() for domain in ("a", "b")}
 
     def __init__(self, make: Makers, options: Options) -> None:
-        self.networks = {
+        self.networks: dict[str, nn.Module] = {
             "a_to_b": make.generator("a", "b"),
             "b_to_a": make.generator("b", "a"),
             "judge_a": make.judge("a"),

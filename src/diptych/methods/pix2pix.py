@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
+from torch import nn
 
 from diptych.batches import Batch
 from diptych.losses import ADVERSARIAL, l1
@@ -38,7 +39,7 @@ class Pix2Pix:
         self.judge_name = f"judge_{self.target}_given_{self.source}"
         self.generator = make.generator(self.source, self.target)
         self.judge = make.judge(self.source, self.target)
-        self.networks = {options.direction: self.generator, self.judge_name: self.judge}
+        self.networks: dict[str, nn.Module] = {options.direction: self.generator, self.judge_name: self.judge}
         self.weights = options.weights
         self.adversarial = ADVERSARIAL[options.adversarial]
 

@@ -38,7 +38,7 @@ def unpaired_terms(
     batch: Batch,
     images: Images,
 ) -> Terms:
-    """The generators' adversarial, cycle |F G a - a|_1 and identity |F a - a|_1 terms, on all rows, for both domains."""
+    """The generators' adversarial, cycle |F G a - a|_1 and identity |F a - a|_1 terms, on all rows, both domains."""
     real = {"a": batch.a, "b": batch.b}
     terms: Terms = {}
     for domain in ("a", "b"):

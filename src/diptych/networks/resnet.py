@@ -1,4 +1,4 @@
-"""The ResNet generator of CycleGAN (section 7.2 there): two strided convolutions, residual blocks, two transposed ones."""
+"""The ResNet generator of CycleGAN (section 7.2 there): strided convolutions, residual blocks, transposed ones."""
 
 from torch import Tensor, nn
 
@@ -26,7 +26,8 @@ class ResidualBlock(nn.Module):
         self.branch = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.branch(x)  # (B, C, H, W)
+        out: Tensor = x + self.branch(x)  # (B, C, H, W)
+        return out
 
 
 class ResNetGenerator(nn.Module):

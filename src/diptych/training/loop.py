@@ -1,7 +1,6 @@
 """The loop: step, log, preview, validate, save, until the last step or a wish to stop."""
 
 import json
-import os
 import shutil
 import time
 from collections import defaultdict
@@ -18,7 +17,7 @@ from diptych.display import Display
 from diptych.files import write_json
 from diptych.methods.base import Method
 from diptych.training.resume import Optimisers, save_training
-from diptych.training.step import NotFinite, Precision, learning_rate, take_step
+from diptych.training.step import NotFiniteError, Precision, learning_rate, take_step
 from diptych.translator import Translator
 
 Validate = Callable[[Translator], dict[str, Any]]
@@ -57,14 +56,14 @@ class Training:
 def train(training: Training, display: Display, stop: Callable[[], bool] = lambda: False) -> int:
     """Train up to the schedule's last step; return the step reached, lower if `stop()` became true.
 
-    Raises `NotFinite` naming the step, the term and the last good checkpoint.
+    Raises `NotFiniteError` naming the step, the term and the last good checkpoint.
     """
     from torch.utils.tensorboard import SummaryWriter
 
     folder, schedule, method = training.folder, training.schedule, training.method
     step = training.step
     cut_log(folder / "log.jsonl", step)
-    board = SummaryWriter(folder / "tensorboard", purge_step=step + 1)  # type: ignore[no-untyped-call]
+    board = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
     sums: defaultdict[str, list[float]] = defaultdict(list)
     latest: dict[str, float] = {}
     before, images, since = _seconds_logged(folder / "log.jsonl"), 0, time.perf_counter()
@@ -75,9 +74,9 @@ def train(training: Training, display: Display, stop: Callable[[], bool] = lambd
             lr = learning_rate(step, schedule.steps, schedule.lr)
             try:
                 terms = take_step(method, training.optimisers, batch, lr, training.precision)
-            except NotFinite as problem:
-                board.close()  # type: ignore[no-untyped-call]
-                raise NotFinite(f"step {step + 1}: {problem}; {_last_good(folder)}") from None
+            except NotFiniteError as problem:
+                board.close()
+                raise NotFiniteError(f"step {step + 1}: {problem}; {_last_good(folder)}") from None
             step += 1
             images += len(batch.a)
             for name, value in terms.items():
@@ -96,8 +95,8 @@ def train(training: Training, display: Display, stop: Callable[[], bool] = lambd
                 }
                 _append(log, line)
                 for name, value in means.items():
-                    board.add_scalar(f"terms/{name}", value, step)  # type: ignore[no-untyped-call]
-                board.add_scalar("lr", lr, step)  # type: ignore[no-untyped-call]
+                    board.add_scalar(f"terms/{name}", value, step)
+                board.add_scalar("lr", lr, step)
                 sums.clear()
                 images, last_log = 0, now
             if step % schedule.val_every == 0 or step == schedule.steps:
@@ -106,7 +105,7 @@ def train(training: Training, display: Display, stop: Callable[[], bool] = lambd
                     _append(log, {"step": step, "validation": record["scores"]})
                 save_checkpoint(training, step, record)
                 last_log = time.perf_counter()
-    board.close()  # type: ignore[no-untyped-call]
+    board.close()
     if step < schedule.steps and step > training.step and step % schedule.val_every:
         save_checkpoint(training, step, None)
     return step
@@ -150,7 +149,7 @@ def save_checkpoint(training: Training, step: int, record: Mapping[str, Any] | N
     save_training(half / "training", step, training.method, training.optimisers)
     if (checkpoints / name).exists():
         shutil.rmtree(checkpoints / name)
-    os.replace(half, checkpoints / name)
+    half.replace(checkpoints / name)
 
     index = training.folder / "checkpoints.json"
     known = json.loads(index.read_text()) if index.exists() else {}
@@ -199,4 +198,5 @@ def _last_good(folder: Path) -> str:
     if not index.exists():
         return "no checkpoint was saved yet; try a lower --optim.lr or --precision fp32"
     step = json.loads(index.read_text())["last"]["step"]
-    return f"the checkpoint of step {step} is kept; go on from it with diptych resume {folder}"
+    lower = f"lower optim.lr in {folder / 'experiment.yaml'}, then diptych resume {folder}"
+    return f"the checkpoint of step {step} is kept; to go on from it {lower}"

@@ -1,4 +1,4 @@
-"""Everything that changes while a run goes on, listed once: what a checkpoint must hold to continue as if never stopped.
+"""All that changes while a run goes on, listed once: what a checkpoint must hold to continue as if never stopped.
 
 Batches are a function of the step and need no state. Tensors go into a safetensors file, all else into JSON beside it.
 """

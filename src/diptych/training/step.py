@@ -14,12 +14,12 @@ from diptych.methods.base import Method, Phase
 Precision = Literal["fp32", "bf16"]
 
 
-class NotFinite(DiptychError):
+class NotFiniteError(DiptychError):
     """A term or a gradient became NaN or infinite; no weight was changed by it."""
 
 
 def learning_rate(step: int, steps: int, lr: float) -> float:
-    """`lr` over the first half of the steps, then linearly down: lr (steps - step) / (steps / 2), step counted from 0."""
+    """`lr` over the first half of the steps, then linearly down to 0: lr (steps - step) / (steps / 2), from step 0."""
     return lr * min(1.0, 2 * (steps - step) / steps)
 
 
@@ -63,7 +63,7 @@ def take_step(
 ) -> dict[str, float]:
     """Update every network once; return the terms, unweighted, by name.
 
-    Raises `NotFinite`, naming the term, before anything that is not finite reaches a weight.
+    Raises `NotFiniteError`, naming the term, before anything that is not finite reaches a weight.
     """
 
     def autocast() -> AbstractContextManager[None]:
@@ -87,7 +87,7 @@ def take_step(
         named = dict(zip(terms, values.tolist(), strict=True))
         for name, value in named.items():
             if not abs(value) < float("inf"):
-                raise NotFinite(f"the term {name} became {value}")
+                raise NotFiniteError(f"the term {name} became {value}")
         seen |= named
         weights = torch.tensor([method.weights[name] for name in terms], dtype=values.dtype, device=values.device)
         optimiser = optimisers[phase]
@@ -95,7 +95,7 @@ def take_step(
         (weights * values).sum().backward()  # type: ignore[no-untyped-call]
         gradients = [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
         if not torch.nn.utils.get_total_norm(gradients).isfinite():
-            raise NotFinite(f"the gradient of the {phase} became infinite or NaN ({', '.join(terms)})")
+            raise NotFiniteError(f"the gradient of the {phase} became infinite or NaN ({', '.join(terms)})")
         for group in optimiser.param_groups:
             group["lr"] = lr
         optimiser.step()

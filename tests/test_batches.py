@@ -1,0 +1,339 @@
+"""Batches are a function of seed and step; pixels that hold their own coordinates show where each row was cropped."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from diptych.batches import Batch, Batches, Rhythm, rhythm_of
+from diptych.dataset import Dataset, Domain
+from diptych.images import Classes
+
+WIDTH, HEIGHT, JITTER = 8, 6, 1.5
+LOAD = (12, 9)  # width and height before the crop
+
+
+def coordinates(path: Path, number: int, size: tuple[int, int] = LOAD) -> None:
+    """Red is 10 x, green is 10 y, blue is the image's number."""
+    y, x = np.mgrid[: size[1], : size[0]]
+    Image.fromarray(np.stack([10 * x, 10 * y, np.full_like(x, number)], -1).astype(np.uint8)).save(path)
+
+
+def make_dataset(
+    root: Path,
+    counts: tuple[int, int] = (5, 7),
+    pairs: Sequence[tuple[int, int]] = (),
+    unpaired: bool = True,
+    size: tuple[int, int] = LOAD,
+) -> Dataset:
+    """Image i of domain a has the number i, image j of domain b has 100 + j."""
+    domains = []
+    for side, count, first in (("a", counts[0], 0), ("b", counts[1], 100)):
+        (root / side).mkdir()
+        names = tuple(f"{n}.png" for n in range(count))
+        for n, name in enumerate(names):
+            coordinates(root / side / name, first + n, size)
+        domains.append(Domain(root / side, names, (size,) * count))
+    everything = [tuple(range(count)) if unpaired else () for count in counts]
+    return Dataset(*domains, pairs=tuple(pairs), unpaired_a=everything[0], unpaired_b=everything[1])
+
+
+def make_batches(dataset: Dataset, rhythm: str, **settings: Any) -> Batches:
+    settings = {"batch_size": 2, "seed": 3, "jitter": JITTER} | settings
+    return Batches(dataset, rhythm, (WIDTH, HEIGHT), **settings)
+
+
+def bytes_of(images: Tensor) -> NDArray[np.int64]:
+    """(B, 3, H, W) in [-1, 1] -> the whole numbers 0..255 that the files held."""
+    values = (images.numpy().astype(np.float64) + 1) * 127.5
+    assert np.abs(values - values.round()).max() < 1e-3
+    return values.round().astype(np.int64)
+
+
+def crops(images: Tensor) -> list[tuple[int, int, bool, int]]:
+    """(left, top, flipped, number) of every row, having checked that the row is exactly that crop of that image."""
+    found = []
+    for red, green, blue in bytes_of(images):
+        flipped = bool(red[0, 0] > red[0, -1])
+        upright = red[:, ::-1] if flipped else red
+        left, top = int(upright[0, 0]) // 10, int(green[0, 0]) // 10
+        assert (upright == 10 * (left + np.arange(WIDTH))).all()
+        assert (green == 10 * (top + np.arange(HEIGHT))[:, None]).all()
+        assert (blue == blue[0, 0]).all()
+        found.append((left, top, flipped, int(blue[0, 0])))
+    return found
+
+
+def numbers(batches: Batches, steps: int) -> tuple[list[int], list[int]]:
+    """The images of steps 0 .. steps - 1, in order, of either side."""
+    rows: tuple[list[int], list[int]] = [], []
+    for step in range(steps):
+        batch = batches.at(step)
+        rows[0].extend(crop[3] for crop in crops(batch.a))
+        rows[1].extend(crop[3] - 100 for crop in crops(batch.b))
+    return rows
+
+
+# --- rows
+
+
+def test_a_batch_is_batch_channels_height_width(tmp_path: Path) -> None:
+    batch = make_batches(make_dataset(tmp_path), "unpaired", batch_size=3).at(0)
+    assert batch.a.shape == batch.b.shape == (3, 3, HEIGHT, WIDTH)
+    assert batch.a.dtype == batch.b.dtype == torch.float32
+    assert batch.a.min() >= -1
+    assert batch.a.max() <= 1
+    assert batch.n_pairs == 0
+
+
+def test_a_pair_shares_its_crop_and_its_flip(tmp_path: Path) -> None:
+    pairs = [(0, 6), (2, 1), (4, 0)]
+    batches = make_batches(make_dataset(tmp_path, pairs=pairs), "pairs")
+    places = set()
+    for step in range(60):
+        batch = batches.at(step)
+        assert batch.n_pairs == 2
+        for (*where, i), (*where_b, j) in zip(crops(batch.a), crops(batch.b), strict=True):
+            assert where == where_b
+            assert (i, j - 100) in pairs
+            places.add(tuple(where))
+    # Every place the crop can take, to the last row and column, and both ways round.
+    assert {left for left, _, _ in places} == {0, 1, 2, 3, 4}
+    assert {top for _, top, _ in places} == {0, 1, 2, 3}
+    assert {flipped for _, _, flipped in places} == {False, True}
+
+
+def test_unpaired_sides_are_independent(tmp_path: Path) -> None:
+    batches = make_batches(make_dataset(tmp_path, counts=(6, 6)), "unpaired")
+    rows = []
+    for step in range(60):
+        batch = batches.at(step)
+        rows += list(zip(crops(batch.a), crops(batch.b), strict=True))
+    same = np.array([[of_a == of_b for of_a, of_b in zip(a, b, strict=True)] for a, b in rows])
+    flipped = np.array([[a[2], b[2]] for a, b in rows])
+    partners = np.mean([a[3] == b[3] - 100 for a, b in rows])
+    # By chance: left agrees in 1/5 of 120 rows, top in 1/4, the flip in 1/2, and the images in 1/6.
+    assert 0.05 < same[:, 0].mean() < 0.4
+    assert 0.1 < same[:, 1].mean() < 0.45
+    assert 0.35 < same[:, 2].mean() < 0.65
+    assert partners < 0.4
+    assert 0.35 < flipped[:, 0].mean() < 0.65
+    assert 0.35 < flipped[:, 1].mean() < 0.65
+
+
+def test_nothing_is_flipped_where_flips_are_off(tmp_path: Path) -> None:
+    batches = make_batches(make_dataset(tmp_path, pairs=[(0, 0)]), "passes", flip=False)
+    for step in range(20):
+        batch = batches.at(step)
+        assert not any(flipped for _, _, flipped, _ in crops(batch.a) + crops(batch.b))
+
+
+def test_jitter_1_leaves_the_crop_no_freedom(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path, size=(WIDTH, HEIGHT))
+    batches = make_batches(data, "unpaired", jitter=1)
+    for step in range(10):
+        batch = batches.at(step)
+        assert {crop[:2] for crop in crops(batch.a) + crops(batch.b)} == {(0, 0)}
+
+
+def test_images_are_loaded_at_the_papers_286_of_256() -> None:
+    data = Dataset(Domain(Path("a"), (), ()), Domain(Path("b"), (), ()))
+    assert Batches(data, "pairs", (256, 256), batch_size=1, seed=0).load_size == (286, 286)
+    # 128 * 286 / 256 = 143 and 96 * 286 / 256 = 107.25.
+    assert Batches(data, "pairs", (128, 96), batch_size=1, seed=0).load_size == (143, 107)
+
+
+def test_images_of_any_size_are_resized_before_the_crop(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    # Twice as large in one direction only; left half dark, right half light.
+    halves = np.zeros((LOAD[1], 2 * LOAD[0], 3), np.uint8)
+    halves[:, LOAD[0] :] = 200
+    Image.fromarray(halves).save(tmp_path / "a" / "x.png")
+    domain = Domain(tmp_path / "a", ("x.png",), ((24, 9),))
+    data = Dataset(domain, domain, pairs=((0, 0),))
+    values = bytes_of(Batches(data, "pairs", LOAD, batch_size=1, seed=0, jitter=1, flip=False).at(0).a)[0]
+    assert values.shape == (3, 9, 12)
+    assert (values[..., :4] == 0).all()
+    assert (values[..., 8:] == 200).all()
+
+
+# --- order
+
+
+def test_every_image_comes_once_before_any_comes_again(tmp_path: Path) -> None:
+    of_a, of_b = numbers(make_batches(make_dataset(tmp_path, counts=(5, 7)), "unpaired"), steps=35)
+    turns_a = [of_a[start : start + 5] for start in range(0, 70, 5)]
+    turns_b = [of_b[start : start + 7] for start in range(0, 70, 7)]
+    assert all(sorted(turn) == [0, 1, 2, 3, 4] for turn in turns_a)
+    assert all(sorted(turn) == [0, 1, 2, 3, 4, 5, 6] for turn in turns_b)
+    # And each turn in an order of its own.
+    assert len({tuple(turn) for turn in turns_a}) > 8
+    assert len({tuple(turn) for turn in turns_b}) > 8
+
+
+def test_every_pair_comes_once_before_any_comes_again(tmp_path: Path) -> None:
+    pairs = [(0, 6), (2, 1), (4, 0)]
+    of_a, of_b = numbers(make_batches(make_dataset(tmp_path, pairs=pairs), "pairs"), steps=12)
+    rows = list(zip(of_a, of_b, strict=True))
+    for start in range(0, 24, 3):
+        assert sorted(rows[start : start + 3]) == pairs
+
+
+def test_only_the_unpaired_images_of_the_dataset_are_drawn(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path)
+    few = Dataset(data.a, data.b, unpaired_a=(1, 3), unpaired_b=(0, 5, 6))
+    of_a, of_b = numbers(make_batches(few, "unpaired"), steps=6)
+    assert (set(of_a), set(of_b)) == ({1, 3}, {0, 5, 6})
+
+
+def assert_same(one: Batch, other: Batch) -> None:
+    assert one.n_pairs == other.n_pairs
+    assert torch.equal(one.a, other.a)
+    assert torch.equal(one.b, other.b)
+
+
+def test_a_batch_depends_on_seed_and_step_alone(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path, pairs=[(0, 6), (2, 1), (4, 0)])
+    forwards, backwards = make_batches(data, "passes"), make_batches(data, "passes")
+    steps = range(25)
+    batches = {step: forwards.at(step) for step in steps}
+    for step in reversed(steps):
+        assert_same(backwards.at(step), batches[step])
+    assert_same(forwards.at(7), batches[7])
+    assert_same(make_batches(data, "passes").at(24), batches[24])
+
+
+def test_another_seed_gives_other_batches(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path)
+    one, other = make_batches(data, "unpaired", seed=3), make_batches(data, "unpaired", seed=4)
+    assert numbers(one, 10) != numbers(other, 10)
+    places = [[crop[:3] for step in range(10) for crop in crops(batches.at(step).a)] for batches in (one, other)]
+    assert places[0] != places[1]
+
+
+# --- memory
+
+
+def test_no_memory_gives_the_same_batches(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path, pairs=[(0, 6), (2, 1)])
+    kept, read = make_batches(data, "passes"), make_batches(data, "passes", memory_bytes=0)
+    # Room for two images of 12 x 9 x 3 bytes.
+    some = make_batches(data, "passes", memory_bytes=700)
+    for step in range(15):
+        assert_same(read.at(step), kept.at(step))
+        assert_same(some.at(step), kept.at(step))
+    assert (len(read.memory), len(some.memory), len(kept.memory)) == (0, 2, 12)
+
+
+def test_images_are_read_once_while_they_fit(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path, pairs=[(0, 6)])
+    kept, read = make_batches(data, "pairs"), make_batches(data, "pairs", memory_bytes=0)
+    before = kept.at(0)
+    read.at(0)
+    coordinates(data.a.file(0), 50)
+    assert_same(kept.at(0), before)
+    assert {crop[3] for crop in crops(read.at(0).a)} == {50}
+
+
+# --- rhythm
+
+
+@pytest.mark.parametrize(
+    ("pairs", "unpaired", "batch_size", "rhythm"),
+    [
+        (20, 200, 2, Rhythm(100, 100)),  # 10 times 20 pairs
+        (3, 10, 2, Rhythm(6, 5)),  # 4 times 3 pairs are 12
+        (1, 10, 2, Rhythm(5, 5)),  # 10 times 1 pair
+        (1, 1, 4, Rhythm(1, 1)),
+        (7, 7, 2, Rhythm(4, 4)),
+        (10, 4, 2, Rhythm(5, 2)),  # more pairs than unpaired: once all pairs
+        (3, 7, 1, Rhythm(9, 7)),
+    ],
+)
+def test_passes_repeat_the_pairs_until_balanced(pairs: int, unpaired: int, batch_size: int, rhythm: Rhythm) -> None:
+    assert rhythm_of("passes", pairs, unpaired, batch_size) == rhythm
+
+
+def kinds(rhythm: Rhythm, steps: int) -> list[tuple[bool, int]]:
+    return [rhythm.at(step) for step in range(steps)]
+
+
+def test_the_paired_pass_comes_first_and_counts_go_on() -> None:
+    paired, unpaired = True, False
+    first = [(paired, 0), (paired, 1), (unpaired, 0), (unpaired, 1), (unpaired, 2)]
+    second = [(paired, 2), (paired, 3), (unpaired, 3), (unpaired, 4), (unpaired, 5)]
+    assert kinds(Rhythm(2, 3), 10) == first + second
+
+
+@pytest.mark.parametrize(("name", "pairs", "unpaired"), [("pairs", 3, 10), ("pairs", 3, 0), ("passes", 3, 0)])
+def test_only_paired_steps(name: str, pairs: int, unpaired: int) -> None:
+    assert kinds(rhythm_of(name, pairs, unpaired, 2), 4) == [(True, 0), (True, 1), (True, 2), (True, 3)]
+
+
+@pytest.mark.parametrize(("name", "pairs", "unpaired"), [("unpaired", 3, 10), ("unpaired", 0, 9), ("passes", 0, 9)])
+def test_only_unpaired_steps(name: str, pairs: int, unpaired: int) -> None:
+    assert kinds(rhythm_of(name, pairs, unpaired, 2), 4) == [(False, 0), (False, 1), (False, 2), (False, 3)]
+
+
+def test_a_full_round_of_passes(tmp_path: Path) -> None:
+    pairs = [(0, 0), (1, 1), (2, 2)]
+    batches = make_batches(make_dataset(tmp_path, counts=(4, 10), pairs=pairs), "passes")
+    # The larger side counts: 10. So 6 paired steps of 2, then 5 unpaired ones.
+    assert [batches.at(step).n_pairs for step in range(22)] == ([2] * 6 + [0] * 5) * 2
+    of_a, of_b = numbers(batches, 11)
+    assert sorted(of_a[:12]) == [0] * 4 + [1] * 4 + [2] * 4
+    assert of_a[:12] == of_b[:12]
+    assert sorted(of_b[12:]) == list(range(10))
+
+
+# --- class maps
+
+
+def test_class_maps_come_in_exact_class_colours(tmp_path: Path) -> None:
+    ids, names = (3, 90, 255), ("sky", "road", "void")
+    classes = Classes(ids, names, np.array([(70, 130, 180), (128, 64, 128), (0, 0, 0)], np.uint8), void=2)
+    for side in ("photos", "labels"):
+        (tmp_path / side).mkdir()
+    # Not the loading size, and stripes of one pixel: anything but nearest neighbour would blend them.
+    stripes = np.array(ids, np.uint8)[np.arange(31) % 3]
+    Image.fromarray(np.tile(stripes, (17, 1))).save(tmp_path / "labels" / "x.png")
+    coordinates(tmp_path / "photos" / "x.png", 0, (31, 17))
+    photos = Domain(tmp_path / "photos", ("x.png",), ((31, 17),))
+    labels = Domain(tmp_path / "labels", ("x.png",), ((31, 17),), classes)
+    data = Dataset(photos, labels, pairs=((0, 0),), unpaired_a=(0,), unpaired_b=(0,))
+    batches = make_batches(data, "passes")
+    for step in range(6):
+        seen = {tuple(colour) for colour in bytes_of(batches.at(step).b).transpose(0, 2, 3, 1).reshape(-1, 3).tolist()}
+        assert seen == {(70, 130, 180), (128, 64, 128), (0, 0, 0)}
+
+
+def test_a_class_map_is_cropped_and_flipped_with_its_photo(tmp_path: Path) -> None:
+    # Class n is column n of the photo, at the loading size.
+    classes = Classes(
+        tuple(range(10, 22)), tuple("abcdefghijkl"), np.array([(n, 0, n) for n in range(12)], np.uint8), None
+    )
+    for side in ("photos", "labels"):
+        (tmp_path / side).mkdir()
+    Image.fromarray(np.tile(np.arange(10, 22, dtype=np.uint8), (9, 1))).save(tmp_path / "labels" / "x.png")
+    coordinates(tmp_path / "photos" / "x.png", 0)
+    photos = Domain(tmp_path / "photos", ("x.png",), (LOAD,))
+    labels = Domain(tmp_path / "labels", ("x.png",), (LOAD,), classes)
+    batches = make_batches(Dataset(photos, labels, pairs=((0, 0),)), "pairs")
+    for step in range(20):
+        batch = batches.at(step)
+        assert np.array_equal(bytes_of(batch.a)[:, 0], 10 * bytes_of(batch.b)[:, 0])
+
+
+def test_to_moves_both_sides_and_keeps_the_rest() -> None:
+    batch = Batch(torch.zeros(2, 3, 4, 5), torch.ones(2, 3, 4, 5), n_pairs=1)
+    moved = batch.to(torch.device("cpu"), torch.channels_last)
+    assert moved.n_pairs == 1
+    assert torch.equal(moved.b, batch.b)
+    assert moved.a.is_contiguous(memory_format=torch.channels_last)
+    assert moved.b.is_contiguous(memory_format=torch.channels_last)

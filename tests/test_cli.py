@@ -1,0 +1,536 @@
+"""The command line, end to end at a tiny size. What it says to bad input is in test_bad_input.py."""
+
+import csv
+import itertools
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from conftest import CLASSES, Folders, diptych, make_folders, said_one_line, tiny, tree
+from diptych import commands
+from diptych.cli import COMMANDS, main, parse
+from diptych.config import ResumeSettings, TrainSettings, setting_names
+
+ROOT = Path(__file__).parents[1]
+
+
+def log_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def terms_of(run: Path) -> dict[int, dict[str, float]]:
+    """Step -> its terms, as logged."""
+    return {line["step"]: line["terms"] for line in log_of(run) if "terms" in line}
+
+
+def scores_of(folder: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return record
+
+
+def test_a_run_folder_holds_what_the_design_says(trained: Path) -> None:
+    names = {path.name for path in trained.iterdir()}
+    assert names >= {
+        "run.json",
+        "experiment.yaml",
+        "log.jsonl",
+        "previews",
+        "tensorboard",
+        "checkpoints",
+        "report.html",
+    }
+    assert sorted(path.name for path in (trained / "previews").iterdir()) == ["00000002.png", "00000004.png"]
+    index = json.loads((trained / "checkpoints.json").read_text())
+    assert index["last"]["step"] == 4
+    assert index["best"]["metric"] == "mean_iou"
+    checkpoint = trained / "checkpoints" / index["best"]["name"]
+    assert {path.name for path in checkpoint.iterdir()} == {"translator.json", "a_to_b", "b_to_a", "training"}
+    assert [line["step"] for line in log_of(trained) if "validation" in line] == [2, 4]
+    assert json.loads((trained / "run.json").read_text())["data"] == {"pairs": 4, "unpaired_a": 8, "unpaired_b": 8}
+    page = (trained / "report.html").read_text()
+    assert "reconstruction_b" in page
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", page)  # self-contained
+
+
+ODD_INPUTS = {
+    "grey.png": Image.new("L", (37, 53), 90),
+    "wide.jpg": Image.new("RGB", (101, 20), (10, 200, 30)),
+    "see-through.png": Image.new("RGBA", (48, 32), (10, 20, 30, 40)),
+    "deep.png": Image.fromarray(np.linspace(0, 65535, 48 * 32).reshape(32, 48).astype(np.uint16)),
+    "sub/tiny.png": Image.new("RGB", (3, 2), (200, 0, 0)),
+}
+
+
+@pytest.fixture
+def odd_inputs(tmp_path: Path) -> Path:
+    folder = tmp_path / "odd"
+    for name, image in ODD_INPUTS.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        image.save(folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("at", ["training", "native"])
+def test_translations_are_class_maps_of_the_inputs_size(
+    trained: Path, odd_inputs: Path, tmp_path: Path, at: str
+) -> None:
+    assert diptych("translate", trained, odd_inputs, "--out", tmp_path / "out", "--at", at) == 0
+    assert sorted(path for path in tree(tmp_path / "out") if path != "sub") == sorted(
+        str(Path(name).with_suffix(".png")) for name in ODD_INPUTS
+    )
+    ids = {id_ for name, (id_, _) in CLASSES.items() if name != "void"}
+    for name, image in ODD_INPUTS.items():
+        with Image.open((tmp_path / "out" / name).with_suffix(".png")) as translated:
+            assert translated.size == image.size
+            assert translated.mode == "P"
+            assert set(np.unique(np.asarray(translated)).tolist()) <= ids
+            by_id = np.array(translated.getpalette()).reshape(-1, 3)
+            for id_, colour in CLASSES.values():
+                assert id_ >= len(by_id) or tuple(by_id[id_]) == colour
+
+
+def test_native_size_is_another_view(trained: Path, folders: Folders, tmp_path: Path) -> None:
+    photo = folders.photos / "scene001.png"
+    for at in ("training", "native"):
+        assert diptych("translate", trained, photo, "--out", tmp_path / at, "--raw", "--at", at) == 0
+    training, native = (np.asarray(Image.open(tmp_path / at / "scene001.png")) for at in ("training", "native"))
+    assert training.shape == native.shape == (32, 48, 3)
+    assert (training != native).any()
+
+
+def test_raw_is_coloured_and_its_nearest_class_is_the_map(trained: Path, folders: Folders, tmp_path: Path) -> None:
+    photo = folders.photos / "scene001.png"
+    assert diptych("translate", trained, photo, "--out", tmp_path / "map") == 0
+    assert diptych("translate", trained, photo, "--out", tmp_path / "raw", "--raw") == 0
+    with Image.open(tmp_path / "raw" / "scene001.png") as raw, Image.open(tmp_path / "map" / "scene001.png") as ids:
+        assert raw.mode == "RGB"
+        colours, mapped = np.asarray(raw).astype(int), np.asarray(ids)
+    known = [(id_, colour) for name, (id_, colour) in CLASSES.items() if name != "void"]
+    distance = np.stack([((colours - colour) ** 2).sum(-1) for _, colour in known])  # (K, H, W)
+    nearest = np.array([id_ for id_, _ in known])[distance.argmin(0)]
+    assert (nearest == mapped).mean() > 0.99  # 8-bit rounding may move a pixel on the border of two classes
+
+
+def test_the_way_back_makes_photos(trained: Path, folders: Folders, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert diptych("translate", trained, folders.val_labels, "--out", out, "--direction", "b_to_a") == 0
+    for path in folders.val_labels.iterdir():
+        with Image.open(out / path.name) as photo:
+            assert (photo.mode, photo.size) == ("RGB", (48, 32))
+
+
+def test_overwrite_replaces_translations(trained: Path, folders: Folders, tmp_path: Path) -> None:
+    (tmp_path / "scene001.png").write_text("old")
+    assert diptych("translate", trained, folders.photos / "scene001.png", "--out", tmp_path, "--overwrite") == 0
+    assert Image.open(tmp_path / "scene001.png").size == (48, 32)
+
+
+def test_scores_of_a_run_and_of_its_translations_agree(
+    trained: Path, folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sides = ("--a", folders.val_photos, "--b", folders.val_labels)
+    assert diptych("evaluate", trained, *sides, "--out", tmp_path / "scores") == 0
+    printed = capsys.readouterr().out
+    record = scores_of(tmp_path / "scores")
+    assert record["n"] == 4
+    assert "32x24" in record["filter"]
+    assert "void ignored" in record["protocol"]
+    assert record["scored"] == {
+        "run": str(trained),
+        "checkpoint": record["scored"]["checkpoint"],
+        "direction": "a_to_b",
+    }
+    assert re.search(rf"mean iou +{record['scores']['mean_iou']:.4f}\n", printed)
+    assert "void" not in record["scores"]["per_class"]
+    assert record["scores"]["pixels"] == 4 * 32 * 47  # the void rim is a column of 48
+
+    # The truth has the photos' size, so class maps are decided on the very pixels that the run is scored on.
+    assert diptych("translate", trained, folders.val_photos, "--out", tmp_path / "maps") == 0
+    truth = ("--b", folders.val_labels, "--b-classes", folders.classes)
+    assert diptych("evaluate", "--generated", tmp_path / "maps", *truth, "--out", tmp_path / "from_maps") == 0
+    assert scores_of(tmp_path / "from_maps")["scores"] == record["scores"]
+    # Raw colours have been rounded to 8 bits before the nearest class is taken.
+    assert diptych("translate", trained, folders.val_photos, "--out", tmp_path / "raw", "--raw") == 0
+    assert diptych("evaluate", "--generated", tmp_path / "raw", *truth, "--out", tmp_path / "from_raw") == 0
+    from_raw = scores_of(tmp_path / "from_raw")["scores"]
+    for name in ("pixel_accuracy", "class_accuracy", "mean_iou"):
+        assert from_raw[name] == pytest.approx(record["scores"][name], abs=0.01)
+
+
+def test_photos_are_scored_alike_both_ways(trained: Path, folders: Folders, tmp_path: Path) -> None:
+    sides = ("--a", folders.val_photos, "--b", folders.val_labels, "--direction", "b_to_a")
+    assert diptych("evaluate", trained, *sides, "--out", tmp_path / "scores") == 0
+    record = scores_of(tmp_path / "scores")
+    assert set(record["scores"]) == {"l1", "psnr", "ssim", "tolerance_accuracy"}
+    assert "nearest" in record["filter"]  # class maps go in
+    out = tmp_path / "photos"
+    assert diptych("translate", trained, folders.val_labels, "--out", out, "--direction", "b_to_a") == 0
+    assert diptych("evaluate", "--generated", out, "--b", folders.val_photos, "--out", tmp_path / "files") == 0
+    files = scores_of(tmp_path / "files")
+    assert files["n"] == record["n"] == 4
+    assert files["scores"] == pytest.approx(record["scores"])
+
+
+def test_the_truth_scores_itself_as_perfect(folders: Folders, tmp_path: Path) -> None:
+    truth = ("--b", folders.val_labels, "--b-classes", folders.classes)
+    coloured = tmp_path / "coloured"
+    coloured.mkdir()
+    for path in folders.val_labels.iterdir():
+        Image.open(path).convert("RGB").save(coloured / path.name)
+    assert diptych("evaluate", "--generated", folders.val_labels, *truth, "--out", tmp_path / "ids") == 0
+    assert diptych("evaluate", "--generated", coloured, *truth, "--out", tmp_path / "colours") == 0
+    for name in ("ids", "colours"):
+        scores = scores_of(tmp_path / name)["scores"]
+        assert [scores[key] for key in ("pixel_accuracy", "class_accuracy", "mean_iou")] == [1.0, 1.0, 1.0]
+
+
+TERMS = {
+    "pix2pix": {"adversarial_b", "reconstruction_b", "judge_b_given_a"},
+    "cyclegan": {f"{term}_{side}" for term in ("adversarial", "cycle", "identity", "judge") for side in "ab"},
+}
+
+
+@pytest.mark.parametrize("method", TERMS)
+def test_the_other_methods_train_and_translate(method: str, folders: Folders, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ("--a", folders.photos, "--b", folders.labels, "--b-classes", folders.classes, *tiny(method))
+    assert diptych("train", method, *words, "--steps", 2, "--log-every", 1, "--out", run) == 0
+    assert {step: set(terms) for step, terms in terms_of(run).items()} == dict.fromkeys((1, 2), TERMS[method])
+    assert diptych("translate", run, folders.val_photos / "scene100.png", "--out", tmp_path / "out") == 0
+    assert Image.open(tmp_path / "out" / "scene100.png").mode == "P"
+
+
+def test_pix2pix_learns_the_direction_it_is_given(folders: Folders, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ("--a", folders.photos, "--b", folders.labels, "--b-classes", folders.classes, *tiny("pix2pix"))
+    assert diptych("train", "pix2pix", *words, "--steps", 1, "--direction", "b_to_a", "--out", run) == 0
+    assert set(terms_of(run)[1]) == {"adversarial_a", "reconstruction_a", "judge_a_given_b"}
+    assert diptych("translate", run, folders.val_labels, "--out", tmp_path / "out") == 0
+    assert Image.open(tmp_path / "out" / "scene100.png").mode == "RGB"
+
+
+def test_generators_can_start_from_another_run(trained: Path, folders: Folders, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    run = tmp_path / "run"
+    words = ("--a", folders.photos, "--b", folders.labels, *tiny("cyclegan"), "--seed", 5, "--optim.lr", 1e-12)
+    assert diptych("train", "cyclegan", *words, "--steps", 1, "--init-from", trained, "--out", run) == 0
+    index = json.loads((trained / "checkpoints.json").read_text())
+    for direction in ("a_to_b", "b_to_a"):
+        theirs = load_file(trained / "checkpoints" / index["best"]["name"] / direction / "model.safetensors")
+        mine = load_file(run / "checkpoints" / "00000001" / direction / "model.safetensors")
+        for name, weight in theirs.items():
+            np.testing.assert_allclose(mine[name], weight, atol=1e-9)
+
+
+def rows_of(file: Path) -> list[tuple[str, str]]:
+    with file.open(newline="") as opened:
+        return [(row["a"], row["b"]) for row in csv.DictReader(opened)]
+
+
+def select(folders: Folders, out: Path, budget: int, *words: object) -> list[tuple[str, str]]:
+    call = ("select", folders.photos, "--features", "descriptor", "--budget", budget, "--out", out)
+    assert diptych(*call, *words) == 0
+    return rows_of(out / "pairs.csv")
+
+
+@pytest.mark.parametrize("selector", ["kmedoids", "random"])
+def test_the_same_selection_twice_gives_the_same_bytes(selector: str, folders: Folders, tmp_path: Path) -> None:
+    words = ("--selector", selector, "--partners", folders.labels)
+    for name in ("one", "two"):
+        rows = select(folders, tmp_path / name, 5, *words, "--seed", 3)
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
+    assert sorted(tree(tmp_path / "one")) == ["chosen.png", "map.png", "pairs.csv"]
+    assert len({left for left, _ in rows}) == 5
+
+
+def test_another_seed_draws_others(folders: Folders, tmp_path: Path) -> None:
+    drawn = {
+        tuple(select(folders, tmp_path / str(seed), 5, "--selector", "random", "--seed", seed)) for seed in range(4)
+    }
+    assert len(drawn) > 1
+
+
+def test_partners_are_found_by_stem(own_folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (own_folders.labels / "scene002.png").rename(own_folders.labels / "other.png")
+    Image.open(own_folders.labels / "scene004.png").save(own_folders.labels / "scene004.tif")
+    (own_folders.labels / "scene004.png").unlink()
+    partner = {f"scene00{i}.png": f"scene00{i}.png" for i in (0, 1, 3, 5)} | {"scene004.png": "scene004.tif"}
+    rows = select(own_folders, tmp_path / "sel", 6, "--partners", own_folders.labels)
+    assert dict(rows) == partner | {"scene002.png": ""}
+    assert "fill in the 1 empty partners in column b" in capsys.readouterr().out
+
+
+def test_without_partners_column_b_waits(folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = select(folders, tmp_path / "sel", 3)
+    assert [right for _, right in rows] == ["", "", ""]
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert "fill in the 3 empty partners" in said
+    assert str(tmp_path / "sel" / "pairs.csv") in said
+
+
+def test_within_chooses_among_an_earlier_selection(folders: Folders, tmp_path: Path) -> None:
+    wide = {left for left, _ in select(folders, tmp_path / "wide", 6, "--selector", "random", "--seed", 1)}
+    narrow = {left for left, _ in select(folders, tmp_path / "narrow", 3, "--within", tmp_path / "wide" / "pairs.csv")}
+    assert len(narrow) == 3
+    assert narrow < wide
+
+
+def test_given_pairs_stay_with_their_partners_and_count(folders: Folders, tmp_path: Path) -> None:
+    given = tmp_path / "given.csv"
+    given.write_text("a,b\nscene007.png,mine.png\nscene002.png,\n")
+    rows = dict(select(folders, tmp_path / "sel", 5, "--given", given, "--partners", folders.labels))
+    assert len(rows) == 5
+    assert rows["scene007.png"] == "mine.png"
+    assert rows["scene002.png"] == "scene002.png"
+
+
+def dry_run(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
+    capsys.readouterr()
+    assert diptych("train", *words, "--dry-run") == 0
+    resolved: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)
+    return resolved
+
+
+def test_flags_lie_on_top_of_the_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "method: cyclegan\na: x\nb: y\nsteps: 7\nsize: 64\nunpaired: 20\n"
+        "optim: {lr: 1e-3, beta1: 0.9}\nweights: {cycle_a: 3, identity_a: 0}\n"
+    )
+    words = ("--recipe", recipe, "--out", "z", "--steps", 9, "--optim.beta1", 0.25)
+    found = dry_run(capsys, *words)
+    assert found["method"] == "cyclegan"
+    assert (found["steps"], found["size"], found["unpaired"]) == (9, "64", "20")
+    assert found["optim"] == {"lr": 1e-3, "beta1": 0.25, "beta2": 0.999}
+    assert (found["weights"]["cycle_a"], found["weights"]["identity_a"], found["weights"]["cycle_b"]) == (3, 0, 10)
+    assert dry_run(capsys, "shukla", *words)["method"] == "shukla"
+    assert dry_run(capsys, f"--recipe={recipe}", "--out", "z")["steps"] == 7
+
+
+@pytest.mark.parametrize("method", ["pix2pix", "cyclegan", "shukla"])
+def test_a_dry_run_is_a_recipe_for_itself(method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = (method, "--a", "x", "--b", "y", "--out", tmp_path / "run", "--size", "256", "--no-flip", "--seed", 4)
+    resolved = dry_run(capsys, *words)
+    assert not (tmp_path / "run").exists()
+    assert None not in (resolved["rhythm"], resolved["generator"], resolved["norm"], resolved["adversarial"])
+    recipe = tmp_path / "plan.yaml"
+    recipe.write_text(yaml.safe_dump(resolved))
+    assert dry_run(capsys, "--recipe", recipe) == resolved
+
+
+def test_the_experiment_of_a_run_is_a_recipe(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    experiment = yaml.safe_load((trained / "experiment.yaml").read_text())
+    again = tmp_path / "again"
+    words = ("--recipe", trained / "experiment.yaml", "--out", again)
+    assert dry_run(capsys, *words) == experiment | {"out": str(again)}
+    assert diptych("train", *words) == 0
+    assert terms_of(again) == terms_of(trained)
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_recipe_resolves(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = dry_run(capsys, "--recipe", recipe, "--a", "x", "--b", "y", "--out", "z")
+    asked = yaml.safe_load(recipe.read_text())
+    assert found["weights"].items() >= asked.pop("weights", {}).items()
+    assert {name: found[name] for name in asked} == asked | (
+        {"unpaired": str(asked["unpaired"])} if "unpaired" in asked else {}
+    )
+
+
+def train_settings(*words: object) -> TrainSettings:
+    parsed = parse(["train", *(str(word) for word in words)])
+    return TrainSettings(**parsed.model_dump(exclude={"recipe", "dry_run"}))
+
+
+def stop_before_step(step: int) -> Callable[[], bool]:
+    """True when asked for the `step`-th time; the loop asks once before each step."""
+    times = itertools.count()
+    return lambda: next(times) >= step
+
+
+def assert_same_weights(one: Path, other: Path, step: int) -> None:
+    """Generators, judges, optimisers, pools: every file of the checkpoint, bit by bit."""
+    name = f"checkpoints/{step:08d}"
+    assert tree(one / name) == tree(other / name)
+
+
+@pytest.mark.parametrize("method", ["pix2pix", "cyclegan", "shukla"])
+def test_a_stopped_run_goes_on_as_if_it_had_not(method: str, folders: Folders, tmp_path: Path) -> None:
+    rows = {"pix2pix": ("--pairs", 3), "cyclegan": ("--pool-size", 2), "shukla": ("--pairs", 3, "--pool-size", 2)}
+    settings = train_settings(
+        *(method, "--a", folders.photos, "--b", folders.labels, "--b-classes", folders.classes),
+        *(*tiny(method), *rows[method], "--steps", 5, "--log-every", 1, "--out", tmp_path / "whole"),
+    )
+    assert commands.train(settings) == (tmp_path / "whole", 5)
+    stopped = settings.model_copy(update={"out": tmp_path / "stopped"})
+    assert commands.train(stopped, stop=stop_before_step(2)) == (tmp_path / "stopped", 2)
+    assert commands.resume(ResumeSettings(run=tmp_path / "stopped"), stop=stop_before_step(1))[1] == 3
+    assert commands.resume(ResumeSettings(run=tmp_path / "stopped"))[1] == 5
+    assert_same_weights(tmp_path / "whole", tmp_path / "stopped", 5)
+    assert terms_of(tmp_path / "whole") == terms_of(tmp_path / "stopped")
+
+
+def test_a_run_stopped_before_its_first_step_can_be_resumed(folders: Folders, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    sides = ("--a", folders.photos, "--b", folders.labels)
+    settings = train_settings("shukla", *sides, *tiny("shukla"), "--steps", 1, "--out", run)
+    assert commands.train(settings, stop=lambda: True) == (run, 0)
+    assert diptych("resume", run) == 0
+    assert list(terms_of(run)) == [1]
+
+
+def test_resume_goes_beyond_the_first_end(trained: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    assert diptych("resume", run, "--steps", 6) == 0
+    assert [line["step"] for line in log_of(run) if "validation" in line] == [2, 4, 6]
+    assert terms_of(run)[4] == terms_of(trained)[4]
+    assert json.loads((run / "checkpoints.json").read_text())["last"]["step"] == 6
+    assert yaml.safe_load((run / "experiment.yaml").read_text())["steps"] == 6
+
+
+@pytest.mark.parametrize("name", ["data.json", "checkpoints.json", "experiment.yaml", "training/state.safetensors"])
+def test_a_damaged_run_is_refused(name: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    file = run / "checkpoints" / "00000004" / name if "/" in name else run / name
+    file.write_bytes(b"{")
+    before = tree(run)
+    assert diptych("resume", run, "--steps", 6) == 2
+    assert str(file.parent) in said_one_line(capsys)
+    assert tree(run) == before
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_resume_ends_at_the_same_weights(folders: Folders, tmp_path: Path) -> None:
+    def words(out: str) -> list[str]:
+        sides = ["--a", folders.photos, "--b", folders.labels, "--b-classes", folders.classes, "--pairs", 4]
+        rest = ["--precision", "fp32", "--steps", 80, "--log-every", 1, "--val-every", 30, "--out", tmp_path / out]
+        return [str(word) for word in ["train", "shukla", *sides, *tiny("shukla"), *rest]]
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "diptych", *words("stopped")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    log = tmp_path / "stopped" / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and len(log.read_bytes().splitlines()) >= 3):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "finishing this step" in err
+    assert "Traceback" not in err
+    stopped_at = re.fullmatch(r"Stopped and saved at step (\d+)\. Go on with: diptych resume (\S+)\n", out)
+    assert stopped_at is not None
+    assert 3 <= int(stopped_at[1]) < 80
+    assert stopped_at[2] == str(tmp_path / "stopped")
+    assert len(terms_of(tmp_path / "stopped")) == int(stopped_at[1])
+
+    resumed = subprocess.run([sys.executable, "-m", "diptych", "resume", stopped_at[2]], check=False)
+    assert resumed.returncode == 0
+    assert main(words("whole")) == 0
+    assert_same_weights(tmp_path / "whole", tmp_path / "stopped", 80)
+    assert terms_of(tmp_path / "whole") == terms_of(tmp_path / "stopped")
+
+
+def test_help_lists_every_setting_with_its_line_and_needs_no_torch() -> None:
+    script = """
+import io, json, contextlib, sys
+from diptych.cli import COMMANDS, main
+texts = {}
+for words in ([], *([name] for name in COMMANDS)):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        try:
+            main([*words, "--help"])
+        except SystemExit as stop:
+            assert not stop.code
+    texts[" ".join(words)] = out.getvalue()
+main(["--version"])
+print(json.dumps({"texts": texts, "heavy": [name for name in ("torch", "transformers", "sklearn", "matplotlib")
+                                            if name in sys.modules]}))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    version, answer = done.stdout.splitlines()
+    assert re.fullmatch(r"diptych \d+\.\d+\.\d+", version)
+    found = json.loads(answer)
+    assert found["heavy"] == []
+    for name, model in COMMANDS.items():
+        assert name in found["texts"][""]
+        text = " ".join(re.sub("[│─╭╮╰╯]", " ", found["texts"][name]).split())
+        for setting in setting_names(model):
+            *groups, last = setting.split(".")
+            owner: Any = model
+            for group in groups:
+                owner = owner.model_fields[group].annotation
+            field = owner.model_fields[last]
+            flag = f"--{setting.replace('_', '-')}"
+            if any(getattr(item, "metavar", None) for item in field.metadata):
+                flag = next(item.metavar for item in field.metadata if getattr(item, "metavar", None))
+            assert re.search(rf"(?<!\S){re.escape(flag)}(?![\w.-])", text), flag
+            assert field.description, f"{name} {setting} has no help"
+            assert " ".join(field.description.split())[:40] in text, f"{name} {setting}"
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_readme(folders: Folders, tmp_path: Path) -> None:
+    """As written in the README, but for the sizes; PHOTOS, LABELS and VAL are the folders."""
+    lines = """
+select PHOTOS --budget 4 --features descriptor --selector kmedoids --seed 0 --partners LABELS --out sel
+train shukla --a PHOTOS --b LABELS --b-classes CLASSES --pairs sel/pairs.csv --unpaired 8 --size 32x24 --steps 4 \
+    --batch-size 2 --generator resnet --blocks 1 --ngf 4 --judge.patch 16 --seed 0 --val-a VAL_PHOTOS \
+    --val-b VAL_LABELS --val-every 2 --out runs/x
+resume runs/x --steps 6
+translate runs/x PHOTOS/scene001.png --out one
+translate runs/x VAL_PHOTOS --out out
+evaluate runs/x --a VAL_PHOTOS --b VAL_LABELS --out scores
+evaluate --generated out --b VAL_LABELS --b-classes CLASSES --out again
+"""
+    places = {
+        "VAL_PHOTOS": folders.val_photos,
+        "VAL_LABELS": folders.val_labels,
+        "PHOTOS": folders.photos,
+        "LABELS": folders.labels,
+        "CLASSES": folders.classes,
+    }
+    for word, place in places.items():
+        lines = lines.replace(word, str(place))
+    said = []
+    for line in lines.replace("\\\n", " ").strip().splitlines():
+        done = subprocess.run(
+            [sys.executable, "-m", "diptych", *line.split()], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        said.append(done.stdout)
+    assert "4 images chosen, each with its partner. Next: diptych train" in said[0]
+    assert "Trained to step 4" in said[1]
+    assert "Trained to step 6" in said[2]
+    assert "1 translated" in said[3]
+    assert "4 translated" in said[4]
+    assert "mean iou" in said[5]
+    assert scores_of(tmp_path / "scores")["scores"] == scores_of(tmp_path / "again")["scores"]
+    assert scores_of(tmp_path / "scores")["n"] == 4
+
+
+def test_folders_differ_from_one_another(tmp_path: Path) -> None:
+    """The fixtures themselves: scenes that were all alike would let a mixed-up pairing pass."""
+    data = make_folders(tmp_path / "d", count=6, val_count=0)
+    assert len({path.read_bytes() for path in data.photos.iterdir()}) == 6
+    assert len({path.read_bytes() for path in data.labels.iterdir()}) == 6
