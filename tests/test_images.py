@@ -139,9 +139,9 @@ def test_odd_exif_tags_do_not_hinder(tmp_path: Path) -> None:
 
 def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
     # 65535 / 255 = 257.
-    values = np.array([[0, 257, 128 * 257, 65535]], np.uint16)
-    Image.fromarray(values).save(tmp_path / "x.png")
-    assert read_pixels(tmp_path / "x.png")[0].tolist() == [[v, v, v] for v in (0, 1, 128, 255)]
+    for expected in ([0, 1, 128, 255], [3, 200, 150, 100]):
+        Image.fromarray(np.array([expected], np.uint16) * 257).save(tmp_path / "x.png")
+        assert read_pixels(tmp_path / "x.png")[0].tolist() == [[v, v, v] for v in expected]
 
 
 def test_eight_bit_values_in_a_sixteen_bit_file_stay(tmp_path: Path) -> None:
@@ -259,6 +259,8 @@ def test_a_quantised_palette_overrules_even_where_its_indices_are_ids() -> None:
     classes = Classes((0, 1), ("sky", "road"), np.array([(70, 130, 180), (128, 64, 128)], np.uint8), None)
     swapped = palette(Image.fromarray(np.array([[0, 1, 1]], np.uint8)), [(128, 64, 128), (70, 130, 180)])
     assert class_map_of(swapped, classes, "x").tolist() == [[1, 0, 0]]
+    # Also where only one of the entries is left after shrinking.
+    assert class_map_of(swapped, classes, "x", (1, 1)).tolist() == [[0]]
 
 
 def test_a_single_palette_entry_is_an_id_whatever_it_shows() -> None:
@@ -267,11 +269,19 @@ def test_a_single_palette_entry_is_an_id_whatever_it_shows() -> None:
     assert class_map_of(image, STREET, "x").tolist() == [[1, 1]]
 
 
-def test_a_stray_id_that_shows_voids_black_is_still_unknown() -> None:
+def test_a_palette_of_which_one_entry_shows_no_class_does_not_overrule() -> None:
+    colours = [(0, 0, 0)] * 21
+    colours[0], colours[7], colours[20] = (128, 64, 128), (70, 130, 180), (1, 2, 3)
+    image = palette(Image.fromarray(np.array([[0, 7, 20]], np.uint8)), colours)
+    assert class_map_of(image, STREET, "x").tolist() == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize(("ids", "stray"), [([0, 7, 3], "3"), ([0, 3, 4], "3, 4")])
+def test_stray_ids_that_show_voids_black_are_still_unknown(ids: list[int], stray: str) -> None:
     colours = [(0, 0, 0)] * 8
     colours[0], colours[7] = (70, 130, 180), (128, 64, 128)
-    image = palette(Image.fromarray(np.array([[0, 7, 3]], np.uint8)), colours)
-    with pytest.raises(DiptychError, match="the ids 3,"):
+    image = palette(Image.fromarray(np.array([ids], np.uint8)), colours)
+    with pytest.raises(DiptychError, match=f"the ids {stray},"):
         class_map_of(image, STREET, "x")
 
 
@@ -482,7 +492,7 @@ def test_unreadable_images_are_named_in_one_line(tmp_path: Path, name: str) -> N
 @pytest.mark.parametrize(("width", "height"), [(30_000, 30_000), (10_000, 9_000)])
 def test_bombs_are_called_bombs(tmp_path: Path, width: int, height: int) -> None:
     (tmp_path / "x.png").write_bytes(png_that_claims(width, height))
-    with pytest.raises(UnreadableImageError, match="bomb"):
+    with pytest.raises(UnreadableImageError, match="decompression bomb"):
         open_image(tmp_path / "x.png")
 
 

@@ -38,8 +38,13 @@ def test_same_stem_minds_folders_and_inner_dots() -> None:
 
 
 def test_same_stem_refuses_two_partners_for_one_image() -> None:
-    with pytest.raises(DiptychError, match=r"^labels: x\.png and x\.tif have the same stem; keep one of them$"):
+    with pytest.raises(DiptychError, match=r"^labels: x\.png, x\.tif have the same stem; keep one of them$"):
         same_stem(["x.jpg"], ["w.png", "x.png", "x.tif"], Path("labels"))
+
+
+def test_same_stem_refuses_two_images_for_one_partner() -> None:
+    with pytest.raises(DiptychError, match=r"^x\.jpg, x\.tif have the same stem; keep one of them$"):
+        same_stem(["x.jpg", "x.tif"], ["x.png"], Path("labels"))
 
 
 def test_same_stem_lets_files_be_that_nobody_asks_for() -> None:
@@ -54,7 +59,17 @@ def test_the_written_file_is_plain(tmp_path: Path) -> None:
     assert (tmp_path / "pairs.csv").read_bytes() == b"a,b\none.jpg,one.png\ntwo.jpg,\n"
 
 
-NASTY = ["a,b.png", 'the "best".png', "two\nlines.png", "a,\"\n,'.png", "café/ñ.png", "=1+1.png", "a;b\tc.png", "#.png"]
+NASTY = [
+    "a,b.png",
+    'the "best".png',
+    "two\nlines.png",
+    "two\r\nlines.png",
+    "a,\"\n,'.png",
+    "café/ñ.png",
+    "=1+1.png",
+    "a;b\tc.png",
+    "#.png",
+]
 
 
 def test_nasty_names_are_read_back(tmp_path: Path) -> None:
@@ -77,7 +92,7 @@ def test_any_names_are_read_back(tmp_path_factory: pytest.TempPathFactory, stems
 
 
 def test_spreadsheets_are_understood(tmp_path: Path) -> None:
-    text = "\ufeffnote,b,a\r\nfirst, one.png , one.jpg\r\n,,\r\n,two.png,two.jpg\r\n"
+    text = "\ufeffa,note,b\r\n one.jpg ,first, one.png\r\n,,\r\ntwo.jpg,,two.png\r\n"
     assert read_pairs(pairs_file(tmp_path, text), A, B) == [("one.jpg", "one.png"), ("two.jpg", "two.png")]
 
 

@@ -53,14 +53,14 @@ def rhythm_of(name: str, pairs: int, unpaired: int, batch_size: int) -> Rhythm:
     """The rhythm `name` for so many pairs and so many images of the larger unpaired side.
 
     `"pairs"` and `"unpaired"` know one kind of step. `"passes"` is Shukla et al.'s (section 4.1.5): a full pass over
-    the pairs, repeated until there are as many as unpaired images, then a full unpaired pass.
+    the pairs, repeated until it takes as many steps as the full unpaired pass that follows.
     """
     if name == "pairs" or unpaired == 0:
         return Rhythm(1, 0)
     if name == "unpaired" or pairs == 0:
         return Rhythm(0, 1)
-    repeats = max(1, ceil(unpaired / pairs))
-    return Rhythm(ceil(pairs * repeats / batch_size), ceil(unpaired / batch_size))
+    once, unpaired_steps = ceil(pairs / batch_size), ceil(unpaired / batch_size)
+    return Rhythm(once * ceil(unpaired_steps / once), unpaired_steps)
 
 
 class Batches:

@@ -71,7 +71,7 @@ def resolve(settings: TrainSettings) -> TrainSettings:
             values[name] = Path(values[name]).resolve()
     for name in ("pairs", "unpaired"):
         text = values[name]
-        if text is not None and text not in ("all", "none") and not text.isdigit():
+        if text is not None and text not in ("all", "none") and not text.isdecimal():
             values[name] = str(Path(text).resolve())
     if values["unpaired"] == "none":
         values["unpaired"] = "0"
@@ -149,7 +149,7 @@ def reopen_dataset(settings: TrainSettings, record: Mapping[str, Any], display: 
         def progress(done: int, total: int, side: str = side) -> None:
             display.count(f"reading images of {side}", done, total)
 
-        domains[side], _ = data.open_domain(folder, classes, progress=progress, names=used[side])
+        domains[side], _ = data.open_domain(folder, classes, skip_unreadable=None, progress=progress, names=used[side])
         places[side] = {name: place for place, name in enumerate(domains[side].names)}
     return Dataset(
         domains["a"],
@@ -306,7 +306,7 @@ def validation_files(settings: TrainSettings, dataset: Dataset) -> LabelledFiles
     folders = {"a": settings.val_a, "b": settings.val_b}
     domains = {"a": dataset.a, "b": dataset.b}
     for side, folder in folders.items():
-        data.open_domain(folder, domains[side].classes)
+        data.open_domain(folder, domains[side].classes, skip_unreadable=None)
     return labelled_files(folders[settings.direction[0]], folders[settings.direction[-1]])
 
 

@@ -84,6 +84,9 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as problem:
+        print(f"diptych: error: {problem}; free space or mend the folder, then go on", file=sys.stderr)
+        return 2
 
 
 def parse(argv: list[str]) -> Settings:

@@ -54,14 +54,14 @@ def open_domain(
     classes: Classes | None,
     *,
     smallest: tuple[int, int] = (1, 1),
-    skip_unreadable: bool = False,
+    skip_unreadable: bool | None = False,
     progress: Progress | None = None,
     names: Sequence[str] | None = None,
 ) -> tuple[Domain, list[str]]:
     """Read every image of `folder` once (or only `names`); return the domain and the problems that were skipped.
 
-    Raises `DiptychError` naming the files that cannot be read (unless they are to be skipped), that hold values
-    unknown to `classes`, or that are narrower or lower than `smallest` = (width, height).
+    Raises `DiptychError` naming the files that cannot be read (unless they are to be skipped; None: they never may be),
+    that hold values unknown to `classes`, or that are narrower or lower than `smallest` = (width, height).
     """
     names = list_images(folder) if names is None else names
 
@@ -86,11 +86,12 @@ def open_domain(
     fatal = [problem for problem in wrong if not (skip_unreadable and isinstance(problem, UnreadableImageError))]
     if fatal:
         others = f" ({len(fatal) - 1} more files like it)" if len(fatal) > 1 else ""
-        way_out = ", or --skip-unreadable" if isinstance(fatal[0], UnreadableImageError) else ""
+        may_skip = skip_unreadable is not None and isinstance(fatal[0], UnreadableImageError)
+        way_out = ", or --skip-unreadable" if may_skip else ""
         raise DiptychError(f"{fatal[0]}{way_out}{others}")
     good = [(name, size) for name, size in zip(names, found, strict=True) if not isinstance(size, DiptychError)]
     if not good:
-        raise DiptychError(f"{folder}: none of its images can be read")
+        raise DiptychError(f"{folder}: none of its images can be read; give another folder")
     small = [f"{name} ({w}x{h})" for name, (w, h) in good if w < smallest[0] or h < smallest[1]]
     if small:
         raise DiptychError(
@@ -113,7 +114,10 @@ def with_pairs(dataset: Dataset, pairs: str, seed: int) -> Dataset:
         if not named:
             raise DiptychError(f"--pairs {pairs}: no image of {a.folder} has the stem of one in {b.folder}; give a CSV")
         if pairs != "all":
-            named = _draw(named, int(pairs), f"--pairs {pairs}", np.random.default_rng((seed, 10)))
+            if int(pairs) > len(named):
+                raise DiptychError(f"--pairs {pairs}: there are only {len(named)} pairs; give a smaller number")
+            drawn = np.random.default_rng((seed, 10)).choice(len(named), int(pairs), replace=False)
+            named = [named[place] for place in sorted(drawn.tolist())]
     else:
         named = read_pairs(Path(pairs), (a.folder, a.names), (b.folder, b.names))
     index_a, index_b = _index(a), _index(b)
@@ -156,22 +160,14 @@ def with_unpaired(dataset: Dataset, unpaired: str, excludes_pairs: bool, seed: i
         else:
             kept = [] if excludes_pairs else list(paired)
             rest = [i for i in everything if i not in set(paired)]
-            if unpaired.isdecimal():
-                kept = kept[: int(unpaired)]
-                more = int(unpaired) - len(kept)
-            else:
-                more = min(max(0, len(rows) - len(kept)), len(rest))
-            chosen = set(kept) | set(_draw(rest, more, f"--unpaired {unpaired}", rng, "images besides the pairs"))
+            cap = int(unpaired) if unpaired.isdecimal() else max(len(rows), len(kept))
+            kept = kept[:cap]
+            more = min(cap - len(kept), len(rest))
+            chosen = {*kept, *rng.choice(rest, more, replace=False).tolist()} if more else set(kept)
         sides.append(tuple(sorted(chosen - set(paired) if excludes_pairs else chosen)))
     if bool(sides[0]) != bool(sides[1]):
         raise DiptychError(f"--unpaired {unpaired}: leaves no unpaired image on one side; it must leave some on both")
     return replace(dataset, unpaired_a=sides[0], unpaired_b=sides[1])
-
-
-def _draw(things: Sequence[Any], number: int, what: str, rng: np.random.Generator, noun: str = "pairs") -> list[Any]:
-    if number > len(things):
-        raise DiptychError(f"{what}: there are only {len(things)} {noun}; give a smaller number")
-    return [things[i] for i in sorted(rng.choice(len(things), number, replace=False).tolist())]
 
 
 def _index(domain: Domain) -> dict[str, int]:

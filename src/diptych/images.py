@@ -23,6 +23,7 @@ Floats = NDArray[np.float32]  # (C, H, W) in [-1, 1]
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 MAX_PIXELS = 89_478_485  # Pillow's own warning limit: a quarter of a gigabyte as RGB
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # open_image refuses such files by itself
 VOID_NAMES = frozenset({"void", "ignore", "unlabelled", "unlabeled"})
 UPRIGHT = {  # EXIF orientation -> what turns the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -65,20 +66,18 @@ def open_image(path: Path) -> Image.Image:
     Raises `UnreadableImageError` naming the file.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            # Pillow would map a file that it opens by name, and then scrambles grey TIFFs stored on their side.
-            with path.open("rb") as file, Image.open(file) as image:
-                width, height = image.size
-                if width * height > MAX_PIXELS:
-                    raise UnreadableImageError(
-                        f"{path}: {width}x{height} pixels would decode to more than {MAX_PIXELS / 1e6:.0f} megapixels "
-                        "(a decompression bomb?); shrink it or take it out"
-                    )
-                image.load()
-                # ImageOps.exif_transpose would also rewrite the tags, and fails where a camera wrote odd ones.
-                turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-                return image.copy() if turn is None else image.transpose(turn)
+        # Pillow would map a file that it opens by name, and then scrambles grey TIFFs stored on their side.
+        with path.open("rb") as file, Image.open(file) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise UnreadableImageError(
+                    f"{path}: {width}x{height} pixels would decode to more than {MAX_PIXELS / 1e6:.0f} megapixels "
+                    "(a decompression bomb?); shrink it or take it out"
+                )
+            image.load()
+            # ImageOps.exif_transpose would also rewrite the tags, and fails where a camera wrote odd ones.
+            turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+            return image.copy() if turn is None else image.transpose(turn)
     except Image.DecompressionBombError:
         raise UnreadableImageError(f"{path}: a decompression bomb; take it out of the folder") from None
     except FileNotFoundError:
@@ -150,7 +149,8 @@ class Classes:
         flat = values.reshape(3, -1).T.astype(np.float32)  # (H*W, 3)
         # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, whose first term is the same for every class.
         distance = (colours**2).sum(1) - 2 * (flat @ colours.T)  # (H*W, K')
-        return rows[distance.argmin(1)].astype(np.uint8).reshape(values.shape[1:])
+        nearest: ClassMap = rows[distance.argmin(1)].astype(np.uint8).reshape(values.shape[1:])
+        return nearest
 
     def to_image(self, rows: ClassMap) -> Image.Image:
         """Class rows `(H, W)` -> a palette image whose pixel values are the class ids of the files."""
@@ -202,8 +202,6 @@ def class_map_of(image: Image.Image, classes: Classes, where: str, size: tuple[i
     itself says otherwise: its used entries all show classes, each its own, and most of them *another* than their id.
     Raises `DiptychError` naming `where` and the values that `classes` does not know.
     """
-    if size is not None and image.size != size:
-        image = image.resize(size, Image.Resampling.NEAREST)
     if image.mode == "P":
         indices = np.asarray(image)
         shown = np.asarray(image.convert("RGB"))
@@ -220,6 +218,9 @@ def class_map_of(image: Image.Image, classes: Classes, where: str, size: tuple[i
             f"{where}: holds the {'colours' if values.ndim == 3 else 'ids'} {some(unknown)}, "
             "not in the classes file; add them there (as void, say) or mend the class map"
         )
+    if size is not None and image.size != size:
+        # Only now: a smaller image may miss the very entries that say how its palette is meant.
+        return np.asarray(Image.fromarray(rows).resize(size, Image.Resampling.NEAREST), np.uint8)
     return rows
 
 

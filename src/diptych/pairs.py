@@ -13,16 +13,22 @@ from diptych.files import write_text
 def same_stem(names: Sequence[str], others: Sequence[str], folder: Path) -> dict[str, str]:
     """Name -> the one of `others` (files of `folder`) with the same stem, where there is one.
 
-    Raises `DiptychError` where a stem stands for two files of `others`.
+    Raises `DiptychError` where a stem that both sides have stands for two files of either.
     """
-    by_stem: dict[str, str] = {}
-    wanted = {_stem(name) for name in names}
-    for other in others:
-        stem = _stem(other)
-        if stem in by_stem and stem in wanted:
-            raise DiptychError(f"{folder}: {by_stem[stem]} and {other} have the same stem; keep one of them")
-        by_stem[stem] = other
-    return {name: by_stem[_stem(name)] for name in names if _stem(name) in by_stem}
+    name_of, other_of = _by_stem(names), _by_stem(others)
+    both = name_of.keys() & other_of.keys()
+    for side, where in ((other_of, f"{folder}: "), (name_of, "")):
+        twice = next((files for stem, files in side.items() if stem in both and len(files) > 1), None)
+        if twice:
+            raise DiptychError(f"{where}{some(twice)} have the same stem; keep one of them")
+    return {name_of[stem][0]: other_of[stem][0] for stem in name_of if stem in both}
+
+
+def _by_stem(names: Sequence[str]) -> dict[str, list[str]]:
+    grouped: dict[str, list[str]] = {}
+    for name in names:
+        grouped.setdefault(_stem(name), []).append(name)
+    return grouped
 
 
 def _stem(name: str) -> str:
