@@ -378,7 +378,7 @@ RECIPES = [
     bad("no YAML", lambda w: w.recipe("optim: ["), "recipe.yaml: is no valid YAML", "line 1"),
     bad("no settings", lambda w: w.recipe("- 1"), "recipe.yaml: must hold settings", "'name: value'"),
     bad("empty", lambda w: w.recipe(""), "recipe.yaml: must hold settings", "'name: value'"),
-    bad("missing", lambda w: w.train("shukla", "--recipe", "r.yaml"), "r.yaml: cannot be read"),
+    bad("missing", lambda w: w.train("shukla", "--recipe", "shukl"), "no such file", "'shukla'"),
     bad("unknown flag on top", lambda w: w.recipe("steps: 3", "--stepz", 3), "unknown flag --stepz", "'--steps'"),
     bad("not of training", lambda w: w.select("--recipe", "r.yaml"), "unknown flag --recipe", "select --help"),
     bad(

@@ -27,10 +27,32 @@ def test_twenty_chosen_pairs_teach_something(tmp_path: Path) -> None:
     size = ["--size", "64x48", "--generator", "resnet", "--blocks", 2, "--ngf", 8, "--judge.patch", 16]
     pairs = ["--pairs", tmp_path / "sel" / "pairs.csv"]
     shape = ["--batch-size", 4, "--val-every", 1000, "--optim.lr", 1e-3]
-    run("train", "pix2pix", *folders, *size, *pairs, *shape, "--norm", "instance", "--steps", 150, "--out", tmp_path / "p")
+    run(
+        "train",
+        "pix2pix",
+        *folders,
+        *size,
+        *pairs,
+        *shape,
+        "--norm",
+        "instance",
+        "--steps",
+        150,
+        "--out",
+        tmp_path / "p",
+    )
     run("train", "shukla", *folders, *size, *pairs, *shape, "--unpaired", 40, "--steps", 150, "--out", tmp_path / "s")
     for name in ("p", "s"):
-        run("evaluate", tmp_path / name, "--a", val / "photos", "--b", val / "labels", "--out", tmp_path / name / "scores")
+        run(
+            "evaluate",
+            tmp_path / name,
+            "--a",
+            val / "photos",
+            "--b",
+            val / "labels",
+            "--out",
+            tmp_path / name / "scores",
+        )
         record = json.loads((tmp_path / name / "scores" / "metrics.json").read_text())
         assert record["n"] == 101
         # Calling everything by the name of the commonest class gives 0.03 mean IoU and 0.29 pixel accuracy.

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import os
 import re
 import shutil
 import signal
@@ -150,6 +151,7 @@ def test_scores_of_a_run_and_of_its_translations_agree(
     assert record["scored"] == {
         "run": str(trained),
         "checkpoint": record["scored"]["checkpoint"],
+        "note": "the best checkpoint was chosen on these very images; --checkpoint last is free of that choice",
         "direction": "a_to_b",
     }
     assert re.search(rf"mean iou +{record['scores']['mean_iou']:.4f}\n", printed)
@@ -411,7 +413,7 @@ def test_a_damaged_run_is_refused(name: str, trained: Path, tmp_path: Path, caps
     file.write_bytes(b"{")
     before = tree(run)
     assert diptych("resume", run, "--steps", 6) == 2
-    assert str(file.parent) in said_one_line(capsys)
+    assert str(run) in said_one_line(capsys)
     assert tree(run) == before
 
 
@@ -534,3 +536,47 @@ def test_folders_differ_from_one_another(tmp_path: Path) -> None:
     data = make_folders(tmp_path / "d", count=6, val_count=0)
     assert len({path.read_bytes() for path in data.photos.iterdir()}) == 6
     assert len({path.read_bytes() for path in data.labels.iterdir()}) == 6
+
+
+@pytest.mark.parametrize("recipe", ["shukla", "cyclegan"])
+def test_weights_lie_on_top_of_a_shipped_recipe(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
+    call = [
+        "--recipe",
+        recipe,
+        "--a",
+        "x",
+        "--b",
+        "y",
+        "--out",
+        "z",
+        "--dry-run",
+        "--weights",
+        "cycle_a",
+        0,
+        "cycle_b",
+        3,
+    ]
+    assert diptych("train", *call) == 0
+    plan = yaml.safe_load(capsys.readouterr().out)
+    assert plan["method"] == recipe
+    assert (plan["weights"]["cycle_a"], plan["weights"]["cycle_b"]) == (0, 3)
+    assert plan["weights"]["identity_a"] == {"shukla": 10, "cyclegan": 5}[recipe]
+
+
+@pytest.mark.slow
+def test_a_wheel_runs_outside_the_checkout(tmp_path: Path) -> None:
+    checkout = Path(__file__).parents[1]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    build = [*pip, "wheel", str(checkout), "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path)]
+    subprocess.run(build, check=True, cwd=tmp_path)
+    (wheel,) = tmp_path.glob("diptych-*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)], check=True)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    code = "import diptych, sys; from diptych.cli import main; print(diptych.__file__); sys.exit(main(sys.argv[1:]))"
+    call = ["train", "--recipe", "shukla", "--a", "x", "--b", "y", "--out", "z", "--dry-run"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *call], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(str(tmp_path / "site"))
+    assert yaml.safe_load(done.stdout.partition("\n")[2])["steps"] == 80000
+    assert (tmp_path / "site" / "diptych" / "py.typed").exists()

@@ -140,10 +140,13 @@ def test_train_mode_keeps_dropout_alive_but_repeats_itself() -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_network_is_left_as_it_was(training: bool) -> None:
-    subject = translator()
-    subject.generators["a_to_b"].train(training)
+    subject = translator(UNET, train_mode=True)
+    generator = subject.generators["a_to_b"]
+    generator.train(training)
+    before = {name: tensor.clone() for name, tensor in generator.state_dict().items()}
     subject(noise(32, 24))
-    assert subject.generators["a_to_b"].training is training
+    assert generator.training is training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in generator.state_dict().items())
 
 
 def test_an_unlearned_direction_is_refused() -> None:

@@ -59,8 +59,8 @@ def rhythm_of(name: str, pairs: int, unpaired: int, batch_size: int) -> Rhythm:
         return Rhythm(1, 0)
     if name == "unpaired" or pairs == 0:
         return Rhythm(0, 1)
-    once, unpaired_steps = ceil(pairs / batch_size), ceil(unpaired / batch_size)
-    return Rhythm(once * ceil(unpaired_steps / once), unpaired_steps)
+    unpaired_steps = ceil(unpaired / batch_size)
+    return Rhythm(max(ceil(pairs / batch_size), unpaired_steps), unpaired_steps)
 
 
 class Batches:

@@ -84,6 +84,8 @@ def resolve(settings: TrainSettings) -> TrainSettings:
 
 def _check_sizes(settings: TrainSettings) -> None:
     width, height = parse_size(settings.size)
+    if min(width, height) < 8:
+        raise DiptychError(f"--size {settings.size}: no network can learn from that; give at least 8 pixels a side")
     multiple = 4 if settings.generator == "resnet" else 2 ** (settings.depth or 0)
     if width % multiple or height % multiple:
         if settings.generator == "resnet":
@@ -257,7 +259,10 @@ def precision_on(device: torch.device, wanted: Literal["auto", "fp32", "bf16"]) 
     if wanted != "auto":
         return wanted
     if device.type == "cpu":
-        native = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        # torch.ops.mkldnn would also say yes where bf16 is emulated, at half the speed of fp32.
+        native = bool(torch._C._has_mkldnn) and (
+            torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        )
     else:
         native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16" if native else "fp32"

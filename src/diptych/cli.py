@@ -51,8 +51,8 @@ from diptych.pairs import read_rows
 class TrainCommand(TrainSettings):
     """Learn to translate from a few pairs and everything unpaired."""
 
-    recipe: Path | None = None
-    """YAML file of settings; flags lie on top of it."""
+    recipe: str | None = None
+    """YAML file of settings, or one that comes with diptych (shukla, cyclegan, pix2pix); flags lie on top of it."""
     dry_run: bool = False
     """Print the resolved settings as YAML and stop."""
 
@@ -98,7 +98,7 @@ def parse(argv: list[str]) -> Settings:
     kinds: list[Any] = []
     for name, model in COMMANDS.items():
         if name == "train" and recipe is not None:
-            kinds.append(Annotated[model, tyro.conf.subcommand(name, default=_defaults_from(Path(recipe)))])
+            kinds.append(Annotated[model, tyro.conf.subcommand(name, default=_defaults_from(recipe))])
         else:
             kinds.append(Annotated[model, tyro.conf.subcommand(name)])
     said = io.StringIO()
@@ -142,13 +142,17 @@ def _value_of(flag: str, argv: list[str]) -> str | None:
     return None
 
 
-def _defaults_from(recipe: Path) -> TrainCommand:
-    """The recipe as the flags' defaults; what it leaves open stays required."""
-    values = commands.read_recipe(recipe)
+def _defaults_from(recipe: str) -> TrainCommand:
+    """The recipe as the flags' defaults; what it leaves open stays required.
+
+    Its weights are left out: the parser would want flags for those names alone. They are laid under the flags later.
+    """
+    file = commands.recipe_file(recipe)
+    values = commands.read_recipe(file)
     open_ = {name: tyro.MISSING for name, field in TrainSettings.model_fields.items() if field.is_required()}
-    checked = commands.settings_from(dict.fromkeys(open_, "open") | values, str(recipe))
+    checked = commands.settings_from(dict.fromkeys(open_, "open") | values, str(file))
     return TrainCommand.model_construct(
-        **dict(checked) | {name: missing for name, missing in open_.items() if name not in values},
+        **dict(checked) | {"weights": {}} | {name: missing for name, missing in open_.items() if name not in values},
         recipe=recipe,
         dry_run=False,
     )
@@ -191,7 +195,11 @@ def _one_line(box: str, command: str | None) -> str:
 def run(settings: Settings) -> int:
     """Run the command that these settings belong to; return the exit code."""
     if isinstance(settings, TrainCommand):
-        wanted = TrainSettings(**settings.model_dump(exclude={"recipe", "dry_run"}))
+        values = settings.model_dump(exclude={"recipe", "dry_run"})
+        if settings.recipe is not None:
+            under = commands.read_recipe(commands.recipe_file(settings.recipe)).get("weights") or {}
+            values["weights"] = under | settings.weights
+        wanted = TrainSettings(**values)
         if settings.dry_run:
             print(yaml.safe_dump(commands.plan(wanted).model_dump(mode="json"), sort_keys=False), end="")
             return 0
@@ -248,13 +256,16 @@ def _train(start: Callable[["Watcher", Callable[[], bool]], tuple[Path, int]]) -
 
     def on_interrupt(*_: object) -> None:
         nonlocal asked
+        if not display.train_began:
+            raise KeyboardInterrupt  # nothing has been trained: there is nothing to save
         asked = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
         print("diptych: finishing this step, then saving (Ctrl-C again stops at once)", file=sys.stderr)
 
+    display = Watcher()
     before = signal.signal(signal.SIGINT, on_interrupt)
     try:
-        with Watcher() as display:
+        with display:
             folder, step = start(display, lambda: asked)
     finally:
         signal.signal(signal.SIGINT, before)

@@ -7,6 +7,7 @@ input is checked.
 import json
 import os
 import platform
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,7 +27,7 @@ from diptych.config import (
     TranslateSettings,
 )
 from diptych.display import Display, Silent
-from diptych.errors import DiptychError, some
+from diptych.errors import DiptychError, nearest, some
 from diptych.files import write_json, write_text
 from diptych.images import list_images, open_image, read_classes, read_pixels
 from diptych.pairs import read_rows, same_stem, write_pairs
@@ -40,8 +41,9 @@ def select(settings: SelectSettings, display: Display | None = None) -> Path:
     """
     display = display or Silent()
     out, folder = settings.out, settings.photos
-    if (out / "pairs.csv").exists():
-        raise DiptychError(f"{out / 'pairs.csv'} exists and may hold your partners; choose another --out")
+    there = [str(out / name) for name in ("pairs.csv", "chosen.png", "map.png") if (out / name).exists()]
+    if there:
+        raise DiptychError(f"{there[0]} exists, and pairs.csv may hold your partners; choose another --out")
     _check_out(out)
     names = list_images(folder)
     if settings.within is not None:
@@ -133,6 +135,7 @@ def train(
     device = device_named(settings.device)
     dataset = open_dataset(settings, display)
     training = make_training(settings, dataset, device, display)
+    settings = settings.model_copy(update={"precision": training.precision})  # whatever machine resumes it
 
     settings.out.mkdir(parents=True, exist_ok=True)
     write_text(settings.out / "experiment.yaml", yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
@@ -168,7 +171,7 @@ def resume(
     display = display or Silent()
     folder = settings.run
     old = load_settings(folder)
-    changes: dict[str, Any] = {"out": folder.absolute(), "init_from": None}
+    changes: dict[str, Any] = {"out": folder.absolute()}
     if settings.steps is not None:
         changes["steps"] = settings.steps
     if settings.device is not None:
@@ -184,11 +187,12 @@ def resume(
     except (OSError, ValueError) as problem:
         raise DiptychError(f"{folder / 'data.json'}: missing or damaged ({problem}); train again, elsewhere") from None
     dataset = reopen_dataset(now, record, display)
-    training = make_training(now, dataset, device, display)
     if checkpoint is not None:
-        step = load_training(checkpoint / "training", training.method, training.optimisers, device)
-        training = replace(training, step=step)
+        training = make_training(now.model_copy(update={"init_from": None}), dataset, device, display)
+        step, sums = load_training(checkpoint, training.method, training.optimisers)
+        training = replace(training, step=step, sums=sums)
     else:
+        training = make_training(now, dataset, device, display)
         display.note(f"{folder.name}: no checkpoint was saved; starting again from step 0")
     write_text(folder / "experiment.yaml", yaml.safe_dump(now.model_dump(mode="json"), sort_keys=False))
     return folder, _run(training, display, stop)
@@ -198,8 +202,10 @@ def _run(training: Any, display: Display, stop: Callable[[], bool]) -> int:
     from diptych.report import Picture, write_report
     from diptych.training.loop import train as run_loop
 
+    folder, data = training.folder, training.batches.dataset
+    counts = f"{len(data.pairs)} pairs; unpaired: {len(data.unpaired_a)} of a, {len(data.unpaired_b)} of b"
+    display.note(f"{folder.name}: {counts}; {training.device.type}, {training.precision}")
     step = run_loop(training, display, stop)
-    folder = training.folder
     if not (folder / "checkpoints.json").exists():
         return step  # stopped before the first step: there is nothing to report
     previews = sorted((folder / "previews").glob("*.png"))
@@ -224,12 +230,18 @@ def load_settings(run: Path) -> TrainSettings:
     file = run / "experiment.yaml"
     if not file.is_file():
         raise DiptychError(f"{run}: holds no run; give the folder that diptych train made")
-    return read_train_settings(file, {})
+    return settings_from(read_recipe(file), str(file))
 
 
-def read_train_settings(file: Path, changes: dict[str, Any]) -> TrainSettings:
-    """Settings from a YAML file with `changes` on top; raises `DiptychError` naming what is wrong in the file."""
-    return settings_from(read_recipe(file) | changes, str(file))
+def recipe_file(name: str) -> Path:
+    """The YAML file `name`, or the recipe of that name that comes with diptych (such as `"shukla"`)."""
+    if Path(name).is_file():
+        return Path(name)
+    shipped = {file.stem: file for file in sorted((Path(__file__).parent / "recipes").glob("*.yaml"))}
+    if name not in shipped:
+        hint = nearest(name, shipped) or ";"
+        raise DiptychError(f"--recipe {name}: no such file{hint} recipes that come with diptych: {', '.join(shipped)}")
+    return shipped[name]
 
 
 def read_recipe(file: Path) -> dict[str, Any]:
@@ -275,7 +287,7 @@ def translate(settings: TranslateSettings, display: Display | None = None) -> li
     else:
         raise DiptychError(f"{settings.images}: no such file; give an image or a folder of images")
     targets = [settings.out / Path(name).with_suffix(".png") for name in names]
-    twice = [str(target) for place, target in enumerate(targets) if target in set(targets[:place])]
+    twice = [str(target) for target, times in Counter(targets).items() if times > 1]
     if twice:
         raise DiptychError(f"{some(twice)}: two inputs would be written there; rename one of them")
     there = [str(target) for target in targets if target.exists()]
@@ -333,7 +345,7 @@ def evaluate(settings: EvaluateSettings, display: Display | None = None) -> dict
         files = labelled_files(sides[direction[0]], sides[direction[-1]])
         record = score_translator(translator, direction, files, progress)
         source = {"run": str(settings.run), "checkpoint": checkpoint_folder(settings.run, settings.checkpoint).name}
-        record = {"scored": {**source, "direction": direction}, **record}
+        record = {"scored": {**source, "direction": direction, **_chosen_on(settings)}, **record}
     else:
         if settings.b is None:
             raise DiptychError("to score --generated give --b, the folder of the truth")
@@ -345,3 +357,15 @@ def evaluate(settings: EvaluateSettings, display: Display | None = None) -> dict
     if settings.out is not None:
         write_json(settings.out / "metrics.json", {"format": 1, "diptych": __version__, **record})
     return record
+
+
+def _chosen_on(settings: EvaluateSettings) -> dict[str, str]:
+    """A warning for metrics.json where the best checkpoint was chosen on the very images that are scored."""
+    run = settings.run or Path()
+    if settings.checkpoint != "best" or not (run / "experiment.yaml").is_file():
+        return {}
+    trained = load_settings(run)
+    validated = [folder and folder.resolve() for folder in (trained.val_a, trained.val_b)]
+    if validated != [folder and folder.resolve() for folder in (settings.a, settings.b)]:
+        return {}
+    return {"note": "the best checkpoint was chosen on these very images; --checkpoint last is free of that choice"}

@@ -159,7 +159,7 @@ def with_unpaired(dataset: Dataset, unpaired: str, excludes_pairs: bool, seed: i
             chosen = {index[name] for name in listed} | set(paired)
         else:
             kept = [] if excludes_pairs else list(paired)
-            rest = [i for i in everything if i not in set(paired)]
+            rest = sorted(set(everything) - set(paired))
             cap = int(unpaired) if unpaired.isdecimal() else max(len(rows), len(kept))
             kept = kept[:cap]
             more = min(cap - len(kept), len(rest))

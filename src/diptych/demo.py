@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from diptych import commands
+from diptych import __version__, commands
 from diptych.config import DemoSettings, EvaluateSettings, JudgeSettings, SelectSettings, TrainSettings
 from diptych.display import Display, Silent
 from diptych.errors import DiptychError
+from diptych.files import write_text
 from diptych.images import list_images, open_image, read_class_map, read_pixels
 from diptych.pairs import read_rows
 from diptych.pictures import grid
@@ -22,6 +23,7 @@ from diptych.scenes import CLASSES, KINDS, write_scenes
 SIZE = (96, 64)  # (width, height)
 SCENES = {"train": 160, "validation": 16, "unseen": 48}
 RANDOM_DRAWS = 20
+MARKER = "this-is-a-demo.txt"  # only a folder that holds it is ever deleted
 ROWS_SHOWN = 6
 
 
@@ -33,15 +35,13 @@ def demo(settings: DemoSettings, display: Display | None = None) -> Path:
     """
     display = display or Silent()
     out = settings.out
-    made = [out / name for name in ("scenes", "selection", "runs", "report.html", "unseen.png")]
-    if any(path.exists() for path in made):
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if not (out / MARKER).is_file():
+            raise DiptychError(f"{out}: holds something that no demo made; choose another --out")
         if not settings.overwrite:
             raise DiptychError(f"{out}: holds a demo already; choose another --out or give --overwrite")
-        for path in made:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        shutil.rmtree(out)
+    write_text(out / MARKER, f"Made by diptych {__version__}; diptych demo --overwrite deletes this folder.\n")
 
     for place, (split, count) in enumerate(SCENES.items()):
         write_scenes(out / "scenes" / split, count, seed=3 * settings.seed + place, size=SIZE)

@@ -12,7 +12,7 @@ class Display(Protocol):
         ...
 
     def trained(self, run: str, step: int, steps: int, images_per_second: float, terms: Mapping[str, float]) -> None:
-        """Step `step` of `steps` of the run is done; `terms` are the latest means, by name."""
+        """Step `step` of `steps` of the run is done; `terms` are means over the last steps, by name."""
         ...
 
     def note(self, text: str) -> None:

@@ -48,8 +48,14 @@ def list_images(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise DiptychError(f"{folder}: no such folder; give the folder that holds the images")
     found = []
-    for root, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    seen = set()  # links may lead round in a circle
+    for root, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                 found.append((Path(root) / name).relative_to(folder).as_posix())

@@ -13,7 +13,7 @@ class ImagePool:
     The pool draws from a generator of its own, so that its choices neither disturb nor depend on anything else.
     """
 
-    def __init__(self, size: int, seed: int) -> None:
+    def __init__(self, size: int, seed: int | tuple[int, ...]) -> None:
         self.size = size
         self.images: list[Tensor] = []  # (C, H, W) each
         self.rng = np.random.default_rng(seed)

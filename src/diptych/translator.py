@@ -141,19 +141,21 @@ class Translator:
     def run(self, images: Tensor, direction: str) -> Tensor:
         """`(B, C, H, W)` in [-1, 1] through a generator, on its device; dropout, where alive, always draws the same."""
         generator = self.generators[direction]
-        images = images.to(next(generator.parameters()).device)
+        device = next(generator.parameters()).device
         was_training = generator.training
+        statistics = [(buffer, buffer.clone()) for buffer in generator.buffers()]
+        accelerator = device.type if device.type != "cpu" else "cuda"
+        forked = [] if device.type == "cpu" else [device.index or 0]
         generator.train(self.spec.train_mode)
         try:
-            if not self.spec.train_mode:
-                out: Tensor = generator(images)
-                return out
-            with torch.random.fork_rng():
+            with torch.random.fork_rng(forked, device_type=accelerator):
                 torch.manual_seed(0)
-                drawn: Tensor = generator(images)
-            return drawn
+                out: Tensor = generator(images.to(device))
+            return out
         finally:
             generator.train(was_training)
+            for buffer, before in statistics:  # batch statistics of what is translated are no part of the training
+                buffer.copy_(before)
 
     def target_classes(self, direction: str) -> Classes | None:
         """The classes of the domain that `direction` leads to, if it is a class map."""

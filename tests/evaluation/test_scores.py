@@ -51,6 +51,14 @@ def test_continuous_colours_take_the_nearest_class_never_void() -> None:
     assert scores.result()["pixel_accuracy"] == 1
 
 
+def test_void_in_the_prediction_is_wrong_but_no_class_of_its_own() -> None:
+    scores = ClassScores(CLASSES)
+    scores.add_map(rows(0, 0, 0, 3, 1), rows(0, 0, 0, 0, 1))
+    result = scores.result()
+    assert result["pixel_accuracy"] == pytest.approx(4 / 5)
+    assert result["mean_iou"] == pytest.approx((3 / 4 + 1) / 2)
+
+
 def test_nothing_but_void_has_no_score() -> None:
     scores = ClassScores(CLASSES)
     scores.add_map(rows(0, 1), rows(3, 3))
@@ -88,9 +96,16 @@ def test_means_are_over_images() -> None:
 def test_ssim_of_flat_pictures_is_its_luminance_term() -> None:
     scores = PictureScores()
     scores.add_pixels(np.full((16, 16, 3), 255, np.uint8), np.full((16, 16, 3), 128, np.uint8))
-    x, y = 1.0, 128 / 127.5 - 1  # values in [-1, 1], data range 2: c1 = (0.01 x 2)^2
-    expected = (2 * x * y + 0.0004) / (x * x + y * y + 0.0004)
+    x, y = 1.0, 128 / 255  # values in 0..1: c1 = 0.01^2
+    expected = (2 * x * y + 0.0001) / (x * x + y * y + 0.0001)
     assert scores.rows[0]["ssim"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_pictures_below_the_window_have_no_ssim() -> None:
+    scores = PictureScores()
+    scores.add_pixels(np.zeros((4, 16, 3), np.uint8), np.zeros((4, 16, 3), np.uint8))
+    assert scores.result()["ssim"] is None
+    assert scores.result()["l1"] == 0
 
 
 def save(folder: Path, name: str, image: Image.Image) -> None:

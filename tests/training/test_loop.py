@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from diptych import commands
@@ -12,7 +13,7 @@ from diptych.config import JudgeSettings, ResumeSettings, TrainSettings
 from diptych.display import Silent
 from diptych.errors import DiptychError
 from diptych.scenes import write_scenes
-from diptych.training.loop import cut_log
+from diptych.training.journal import cut_log
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +37,18 @@ def settings(scenes: Path, out: Path, method: str = "shukla", **changes: object)
         "ngf": 4,
         "judge": JudgeSettings(patch=16),
         "precision": "fp32",
-        "val_every": 3,
-        "log_every": 2,
+        "val_every": 2,
+        "log_every": 3,
         **({"pairs": "2"} if method != "cyclegan" else {}),
     }
     return TrainSettings(**values | changes)
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    last = json.loads((run / "checkpoints.json").read_text())["last"]["name"]
-    return load_file(run / "checkpoints" / last / "training" / "state.safetensors")
+    """Every tensor of the last checkpoint: generators, judges, optimisers, pools, random generators."""
+    last = run / "checkpoints" / json.loads((run / "checkpoints.json").read_text())["last"]["name"]
+    files = sorted(last.rglob("*.safetensors"))
+    return {f"{file.parent.name}/{name}": tensor for file in files for name, tensor in load_file(file).items()}
 
 
 class StopAt:
@@ -75,9 +78,9 @@ def test_a_resumed_run_is_the_run_that_never_stopped(
     try:
         whole, broken = tmp_path / "whole", tmp_path / "broken"
         commands.train(settings(scenes, whole, method, **changes))
-        _, step = commands.train(settings(scenes, broken, method, **changes), stop=StopAt(4))
-        assert step == 4
-        assert json.loads((broken / "checkpoints.json").read_text())["last"]["step"] == 4
+        _, step = commands.train(settings(scenes, broken, method, **changes), stop=StopAt(5))
+        assert step == 5
+        assert json.loads((broken / "checkpoints.json").read_text())["last"]["step"] == 5
         torch.manual_seed(12345)  # whatever else the process did meanwhile
         _, step = commands.resume(ResumeSettings(run=broken))
         assert step == 8
@@ -91,8 +94,8 @@ def test_a_resumed_run_is_the_run_that_never_stopped(
         lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
         return [(line["step"], line["terms"]) for line in lines if "terms" in line]
 
-    assert curve(whole)[2:] == curve(broken)[2:]
-    assert [step for step, _ in curve(broken)] == [2, 4, 6, 8]
+    assert curve(whole) == curve(broken)
+    assert [step for step, _ in curve(broken)] == [3, 6, 8]
 
 
 def test_resume_beyond_the_first_end(scenes: Path, tmp_path: Path) -> None:
@@ -137,11 +140,35 @@ def test_a_run_folder_holds_what_it_should(scenes: Path, tmp_path: Path) -> None
         "checkpoints.json",
         "report.html",
     }
-    assert [path.name for path in sorted((run / "previews").iterdir())] == [f"{step:08d}.png" for step in (3, 6, 8)]
+    assert [path.name for path in sorted((run / "previews").iterdir())] == [f"{step:08d}.png" for step in (2, 4, 6, 8)]
     record = json.loads((run / "run.json").read_text())
     assert record["data"] == {"pairs": 2, "unpaired_a": 6, "unpaired_b": 6}
     with pytest.raises(DiptychError, match="holds a run already"):
         commands.train(settings(scenes, run))
+
+
+def test_a_run_stopped_before_its_first_step_still_starts_from_the_other_run(scenes: Path, tmp_path: Path) -> None:
+    commands.train(settings(scenes, tmp_path / "first", steps=2))
+    start = {"init_from": tmp_path / "first", "steps": 2, "seed": 3}
+    commands.train(settings(scenes, tmp_path / "whole", **start))
+    commands.train(settings(scenes, tmp_path / "broken", **start), stop=lambda: True)
+    commands.resume(ResumeSettings(run=tmp_path / "broken"))
+    whole, broken = weights(tmp_path / "whole"), weights(tmp_path / "broken")
+    assert all(torch.allclose(whole[name], broken[name], atol=1e-5) for name in whole if name.startswith("a_to_b"))
+    assert commands.load_settings(tmp_path / "broken").init_from == tmp_path / "first"
+
+
+def test_scores_that_do_not_exist_do_not_stop_a_training(scenes: Path, tmp_path: Path) -> None:
+    void = tmp_path / "void"
+    write_scenes(void, 2, seed=1, size=(48, 40))
+    table = (scenes / "classes.csv").read_text() + "255,void,0,0,0\n"
+    (tmp_path / "classes.csv").write_text(table)
+    for file in (void / "labels").iterdir():
+        Image.new("L", (48, 40), 255).save(file)
+    folders = {"val_a": void / "photos", "val_b": void / "labels", "b_classes": tmp_path / "classes.csv"}
+    commands.train(settings(scenes, tmp_path / "run", steps=2, **folders))
+    index = json.loads((tmp_path / "run" / "checkpoints.json").read_text())
+    assert index["best"]["value"] is None
 
 
 def test_init_from_starts_with_the_other_runs_generators(scenes: Path, tmp_path: Path) -> None:
@@ -154,7 +181,7 @@ def test_init_from_starts_with_the_other_runs_generators(scenes: Path, tmp_path:
     trained = weights(tmp_path / "run")
     for direction, generator in generators.items():
         for name, tensor in generator.state_dict().items():
-            assert torch.equal(tensor, trained[f"/networks/{direction}/{name}"])
+            assert torch.equal(tensor, trained[f"{direction}/{name}"])
     wider = make_method(resolve(settings(scenes, tmp_path / "other", ngf=6)))
     with pytest.raises(DiptychError, match="give the same settings"):
         initialise_from(tmp_path / "run", {"a_to_b": wider.networks["a_to_b"]})
@@ -162,9 +189,9 @@ def test_init_from_starts_with_the_other_runs_generators(scenes: Path, tmp_path:
 
 def test_cut_log_drops_later_and_broken_lines(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
-    log.write_text('{"step": 2}\n{"step": 4}\n{"step": 6}\n{"ste')
-    cut_log(log, 4)
-    assert log.read_text() == '{"step": 2}\n{"step": 4}\n'
+    log.write_text('{"step": 2, "seconds": 1.5}\n{"step": 4, "seconds": 3}\n{"step": 6, "seconds": 9}\n{"ste')
+    assert cut_log(log, 4) == 3
+    assert log.read_text() == '{"step": 2, "seconds": 1.5}\n{"step": 4, "seconds": 3}\n'
 
 
 def test_training_is_the_same_twice(scenes: Path, tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ class ClassScores:
         with np.errstate(invalid="ignore", divide="ignore"):
             accuracy = np.where(true > 0, right / true, np.nan)
             iou = np.where(union > 0, right / union, np.nan)
+        if self.classes.void is not None:
+            iou[self.classes.void] = np.nan  # maps from elsewhere may answer void, which is wrong but no class
         total = int(true.sum())
         per_class = {
             name: {"accuracy": _number(accuracy[row]), "iou": _number(iou[row]), "pixels": int(true[row])}

@@ -7,10 +7,11 @@ import numpy as np
 from diptych.images import Floats, Pixels, to_float, to_pixels
 
 TOLERANCE = 20  # of 255, in every channel
+SSIM_WINDOW = 11  # pixels a side; smaller images have no SSIM
 PROTOCOL = (
     "output resized to the truth's size and rounded to 8 bits; each number is the mean over images; l1 in 0..1, "
-    "psnr in dB, ssim with an 11 px Gaussian window of sigma 1.5; tolerance_accuracy counts pixels off by less than "
-    "20 of 255 in every channel"
+    "psnr in dB, ssim of values in 0..1 with an 11 px Gaussian window of sigma 1.5; tolerance_accuracy counts pixels "
+    "off by less than 20 of 255 in every channel"
 )
 
 
@@ -42,7 +43,10 @@ class PictureScores:
 
     def result(self) -> dict[str, Any]:
         """Means over the images."""
-        means = {name: float(np.mean([row[name] for row in self.rows])) for name in self.rows[0]}
+        means: dict[str, float | None] = {}
+        for name in self.rows[0]:
+            values = np.array([row[name] for row in self.rows])
+            means[name] = float(np.nanmean(values)) if not np.isnan(values).all() else None
         return {**means, "n": len(self.rows)}
 
 
@@ -50,5 +54,8 @@ def _ssim(generated: Pixels, truth: Pixels) -> float:
     import torch
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    one, other = (torch.from_numpy(to_float(pixels))[None].double() for pixels in (generated, truth))
-    return float(structural_similarity_index_measure(one, other, data_range=2.0))  # type: ignore[arg-type]
+    if min(truth.shape[:2]) < SSIM_WINDOW:
+        return float("nan")
+    # In 0..1, as everyone takes it: the luminance term changes when the range is shifted.
+    one, other = ((torch.from_numpy(to_float(pixels))[None].double() + 1) / 2 for pixels in (generated, truth))
+    return float(structural_similarity_index_measure(one, other, data_range=1.0))  # type: ignore[arg-type]

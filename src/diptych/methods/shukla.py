@@ -54,7 +54,7 @@ class Shukla:
         self.weights = options.weights
         self.adversarial = ADVERSARIAL[options.adversarial]
         self.pools = {
-            domain: ImagePool(options.pool_size, seed=2 * options.seed + place)
+            domain: ImagePool(options.pool_size, seed=(options.seed, 20 + place))
             for place, domain in enumerate(("a", "b"))
         }
 

@@ -3,9 +3,8 @@
 import json
 import shutil
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ from diptych.batches import Batches
 from diptych.display import Display
 from diptych.files import write_json
 from diptych.methods.base import Method
-from diptych.training.resume import Optimisers, save_training
+from diptych.training.journal import Journal
+from diptych.training.resume import Optimisers, Sums, save_training
 from diptych.training.step import NotFiniteError, Precision, learning_rate, take_step
 from diptych.translator import Translator
 
@@ -38,7 +38,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Training:
-    """All that the loop works on; `step` steps are done already."""
+    """All that the loop works on; `step` steps are done already, `sums` are the terms not yet in the log."""
 
     folder: Path
     method: Method
@@ -51,6 +51,7 @@ class Training:
     preview: Preview
     validate: Validate | None
     step: int = 0
+    sums: Sums = field(default_factory=dict)
 
 
 def train(training: Training, display: Display, stop: Callable[[], bool] = lambda: False) -> int:
@@ -58,84 +59,51 @@ def train(training: Training, display: Display, stop: Callable[[], bool] = lambd
 
     Raises `NotFiniteError` naming the step, the term and the last good checkpoint.
     """
-    from torch.utils.tensorboard import SummaryWriter
-
-    folder, schedule, method = training.folder, training.schedule, training.method
-    step = training.step
-    cut_log(folder / "log.jsonl", step)
-    board = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
-    sums: defaultdict[str, list[float]] = defaultdict(list)
-    latest: dict[str, float] = {}
-    before, images, since = _seconds_logged(folder / "log.jsonl"), 0, time.perf_counter()
-    last_log, started = since, since
-    with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
+    folder, schedule = training.folder, training.schedule
+    step = saved = training.step
+    journal = Journal(folder, step, training.sums)
+    try:
         while step < schedule.steps and not stop():
+            began = time.perf_counter()
             batch = training.batches.at(step).to(training.device, torch.channels_last)
             lr = learning_rate(step, schedule.steps, schedule.lr)
-            try:
-                terms = take_step(method, training.optimisers, batch, lr, training.precision)
-            except NotFiniteError as problem:
-                board.close()
-                raise NotFiniteError(f"step {step + 1}: {problem}; {_last_good(folder)}") from None
+            terms = take_step(training.method, training.optimisers, batch, lr, training.precision)
             step += 1
-            images += len(batch.a)
-            for name, value in terms.items():
-                sums[name].append(value)
-            now = time.perf_counter()
-            latest |= terms
-            display.trained(folder.name, step, schedule.steps, images / max(now - last_log, 1e-9), latest)
+            journal.add(terms, len(batch.a), time.perf_counter() - began)
+            display.trained(folder.name, step, schedule.steps, journal.images_per_second, journal.means)
             if step % schedule.log_every == 0 or step == schedule.steps:
-                means = {name: sum(values) / len(values) for name, values in sums.items()}
-                line = {
-                    "step": step,
-                    "seconds": round(before + now - started, 3),
-                    "images_per_second": round(images / max(now - last_log, 1e-9), 2),
-                    "lr": lr,
-                    "terms": means,
-                }
-                _append(log, line)
-                for name, value in means.items():
-                    board.add_scalar(f"terms/{name}", value, step)
-                board.add_scalar("lr", lr, step)
-                sums.clear()
-                images, last_log = 0, now
+                journal.write_terms(step, lr)
             if step % schedule.val_every == 0 or step == schedule.steps:
-                record = _look(training, step, display, board)
-                if record is not None:
-                    _append(log, {"step": step, "validation": record["scores"]})
-                save_checkpoint(training, step, record)
-                last_log = time.perf_counter()
-    board.close()
-    if step < schedule.steps and step > training.step and step % schedule.val_every:
-        save_checkpoint(training, step, None)
+                record = _look(training, step, display, journal)
+                save_checkpoint(training, step, record, journal.sums)
+                saved = step
+        if saved < step:
+            save_checkpoint(training, step, None, journal.sums)
+    except NotFiniteError as problem:
+        raise NotFiniteError(f"step {step + 1}: {problem}; {_last_good(folder)}") from None
+    finally:
+        journal.close()
     return step
 
 
-def _look(training: Training, step: int, display: Display, board: Any) -> dict[str, Any] | None:
+def _look(training: Training, step: int, display: Display, journal: Journal) -> dict[str, Any] | None:
     """Preview and validate; the scores' record, or None where nothing is validated."""
     picture = training.preview(training.translator)
     previews = training.folder / "previews"
     previews.mkdir(exist_ok=True)
     picture.save(previews / f"{step:08d}.png")
-    board.add_image("preview", torch.from_numpy(_array(picture)), step, dataformats="HWC")
+    journal.show(step, picture)
     if training.validate is None:
         return None
     record = training.validate(training.translator)
-    for name, value in record["scores"].items():
-        if isinstance(value, float):
-            board.add_scalar(f"validation/{name}", value, step)
+    journal.write_scores(step, record["scores"])
     primary = record["scores"][record["primary"]]
-    display.note(f"{training.folder.name}: step {step}: validation {record['primary']} {primary:.4f}")
+    value = "has no value: its truth is void" if primary is None else f"{primary:.4f}"
+    display.note(f"{training.folder.name}: step {step}: validation {record['primary']} {value}")
     return record
 
 
-def _array(picture: Image.Image) -> Any:
-    import numpy as np
-
-    return np.array(picture.convert("RGB"))
-
-
-def save_checkpoint(training: Training, step: int, record: Mapping[str, Any] | None) -> None:
+def save_checkpoint(training: Training, step: int, record: Mapping[str, Any] | None, sums: Sums) -> None:
     """Write the checkpoint of `step` beside the others, name it in checkpoints.json, then clear away the old ones.
 
     The folder appears under its name only once it is whole; checkpoints.json is replaced in one move.
@@ -146,7 +114,7 @@ def save_checkpoint(training: Training, step: int, record: Mapping[str, Any] | N
     shutil.rmtree(half, ignore_errors=True)
     half.mkdir(parents=True)
     training.translator.save_pretrained(half)
-    save_training(half / "training", step, training.method, training.optimisers)
+    save_training(half, step, training.method, training.optimisers, sums)
     if (checkpoints / name).exists():
         shutil.rmtree(checkpoints / name)
     half.replace(checkpoints / name)
@@ -165,32 +133,6 @@ def save_checkpoint(training: Training, step: int, record: Mapping[str, Any] | N
     for path in whole:
         if path.name not in keep:
             shutil.rmtree(path)
-
-
-def cut_log(log: Path, step: int) -> None:
-    """Drop the lines after `step`, and a last one cut in half: the run goes on from there."""
-    if not log.exists():
-        return
-    kept = []
-    for line in log.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except ValueError:
-            break
-    log.write_text("".join(kept), encoding="utf-8")
-
-
-def _seconds_logged(log: Path) -> float:
-    if not log.exists():
-        return 0.0
-    seconds = [json.loads(line).get("seconds") for line in log.read_text(encoding="utf-8").splitlines()]
-    return float(max((value for value in seconds if value is not None), default=0.0))
-
-
-def _append(log: Any, line: dict[str, Any]) -> None:
-    log.write(json.dumps(line) + "\n")
-    log.flush()
 
 
 def _last_good(folder: Path) -> str:

@@ -17,46 +17,59 @@ from diptych.files import write_json
 from diptych.methods.base import Method, Phase
 
 Optimisers = dict[Phase, torch.optim.Adam]
+Sums = dict[str, list[float]]
+"""The values of each term since the last line of the log."""
 
 
-def save_training(folder: Path, step: int, method: Method, optimisers: Optimisers) -> None:
-    """Write the state after `step` steps: judges, optimisers, pools and the random generators of torch."""
+def save_training(folder: Path, step: int, method: Method, optimisers: Optimisers, sums: Sums) -> None:
+    """Write the state after `step` steps into the checkpoint `folder`, beside the generators that stand there already:
+    judges, optimisers, pools, the random generators of torch, and the terms summed since the last line of the log."""
     state: dict[str, Any] = {
         "step": step,
-        "networks": {name: network.state_dict() for name, network in method.networks.items()},
+        "judges": {name: net.state_dict() for name, net in method.networks.items() if name.startswith("judge")},
         "optimisers": {phase: optimiser.state_dict() for phase, optimiser in optimisers.items()},
         "method": method.state_dict(),
+        "sums": dict(sums),
         "torch_rng": torch.get_rng_state(),
     }
-    if torch.cuda.is_available():
-        state["cuda_rng"] = torch.cuda.get_rng_state()
+    device = _device(method)
+    if device.type != "cpu":
+        state["device_rng"] = torch.get_device_module(device).get_rng_state()
     tensors: dict[str, Tensor] = {}
     tree = _take_out_tensors(state, "", tensors)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / "state.safetensors")
-    write_json(folder / "state.json", tree)
+    (folder / "training").mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "training" / "state.safetensors")
+    write_json(folder / "training" / "state.json", tree)
 
 
-def load_training(folder: Path, method: Method, optimisers: Optimisers, device: torch.device) -> int:
-    """Restore what `save_training` wrote into `method` and `optimisers`; return the step.
+def load_training(folder: Path, method: Method, optimisers: Optimisers) -> tuple[int, Sums]:
+    """Restore the checkpoint `folder` into `method` and `optimisers`; return the step and the terms summed so far.
 
     Raises `DiptychError` where the files are damaged or do not fit.
     """
+    device = _device(method)
     try:
-        tensors = load_file(folder / "state.safetensors")
-        state = _put_back_tensors(json.loads((folder / "state.json").read_text()), tensors)
+        tensors = load_file(folder / "training" / "state.safetensors")
+        state = _put_back_tensors(json.loads((folder / "training" / "state.json").read_text()), tensors)
         for name, network in method.networks.items():
-            network.load_state_dict(state["networks"][name])
+            if name in state["judges"]:
+                network.load_state_dict(state["judges"][name])
+            else:
+                network.load_state_dict(load_file(folder / name / "model.safetensors"))
         for phase, optimiser in optimisers.items():
             optimiser.load_state_dict(state["optimisers"][phase])
         method.load_state_dict(state["method"], device)
         torch.set_rng_state(state["torch_rng"])
-        if device.type == "cuda" and "cuda_rng" in state:
-            torch.cuda.set_rng_state(state["cuda_rng"])
-        return int(state["step"])
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as problem:
+        if device.type != "cpu" and "device_rng" in state:
+            torch.get_device_module(device).set_rng_state(state["device_rng"])
+        return int(state["step"]), {name: list(values) for name, values in state["sums"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as problem:
         why = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-        raise DiptychError(f"{folder}: cannot be resumed from ({why})") from None
+        raise DiptychError(f"{folder}: cannot be resumed from ({why}); start again with diptych train") from None
+
+
+def _device(method: Method) -> torch.device:
+    return next(parameter.device for network in method.networks.values() for parameter in network.parameters())
 
 
 def _take_out_tensors(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
