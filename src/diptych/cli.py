@@ -46,6 +46,7 @@ from diptych.config import (
 )
 from diptych.errors import DiptychError, nearest
 from diptych.pairs import read_rows
+from diptych.recipes import load_settings, read_recipe, recipe_file, settings_from
 
 
 class TrainCommand(TrainSettings):
@@ -147,10 +148,10 @@ def _defaults_from(recipe: str) -> TrainCommand:
 
     Its weights are left out: the parser would want flags for those names alone. They are laid under the flags later.
     """
-    file = commands.recipe_file(recipe)
-    values = commands.read_recipe(file)
+    file = recipe_file(recipe)
+    values = read_recipe(file)
     open_ = {name: tyro.MISSING for name, field in TrainSettings.model_fields.items() if field.is_required()}
-    checked = commands.settings_from(dict.fromkeys(open_, "open") | values, str(file))
+    checked = settings_from(dict.fromkeys(open_, "open") | values, str(file))
     return TrainCommand.model_construct(
         **dict(checked) | {"weights": {}} | {name: missing for name, missing in open_.items() if name not in values},
         recipe=recipe,
@@ -197,11 +198,13 @@ def run(settings: Settings) -> int:
     if isinstance(settings, TrainCommand):
         values = settings.model_dump(exclude={"recipe", "dry_run"})
         if settings.recipe is not None:
-            under = commands.read_recipe(commands.recipe_file(settings.recipe)).get("weights") or {}
+            under = read_recipe(recipe_file(settings.recipe)).get("weights") or {}
             values["weights"] = under | settings.weights
         wanted = TrainSettings(**values)
         if settings.dry_run:
-            print(yaml.safe_dump(commands.plan(wanted).model_dump(mode="json"), sort_keys=False), end="")
+            from diptych.build import resolve
+
+            print(yaml.safe_dump(resolve(wanted).model_dump(mode="json"), sort_keys=False), end="")
             return 0
         return _train(lambda display, stop: commands.train(wanted, display, stop))
     if isinstance(settings, ResumeSettings):
@@ -269,7 +272,7 @@ def _train(start: Callable[["Watcher", Callable[[], bool]], tuple[Path, int]]) -
             folder, step = start(display, lambda: asked)
     finally:
         signal.signal(signal.SIGINT, before)
-    if asked and step < commands.load_settings(folder).steps:
+    if asked and step < load_settings(folder).steps:
         print(f"Stopped and saved at step {step}. Go on with: diptych resume {folder}")
         return 130
     print(f"Trained to step {step}. Look at {folder / 'report.html'}")

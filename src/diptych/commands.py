@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from pydantic import ValidationError
 
 from diptych import __version__
 from diptych.config import (
@@ -27,10 +26,11 @@ from diptych.config import (
     TranslateSettings,
 )
 from diptych.display import Display, Silent
-from diptych.errors import DiptychError, nearest, some
+from diptych.errors import DiptychError, some
 from diptych.files import write_json, write_text
 from diptych.images import list_images, open_image, read_classes, read_pixels
 from diptych.pairs import read_rows, same_stem, write_pairs
+from diptych.recipes import load_settings
 
 
 def select(settings: SelectSettings, display: Display | None = None) -> Path:
@@ -106,13 +106,6 @@ def _check_present(listed: list[str], names: list[str], file: Path, folder: Path
     absent = [name for name in listed if name not in present]
     if absent:
         raise DiptychError(f"{file}: {some(absent)} is not in {folder}; mend the names in column a")
-
-
-def plan(settings: TrainSettings) -> TrainSettings:
-    """The settings that a training would run with, every default filled in (`train --dry-run`)."""
-    from diptych.build import resolve
-
-    return resolve(settings)
 
 
 def train(
@@ -223,48 +216,6 @@ def _run(training: Any, display: Display, stop: Callable[[], bool]) -> int:
         runs={folder.name: folder},
     )
     return step
-
-
-def load_settings(run: Path) -> TrainSettings:
-    """The resolved settings of a run; raises `DiptychError` where the folder holds none."""
-    file = run / "experiment.yaml"
-    if not file.is_file():
-        raise DiptychError(f"{run}: holds no run; give the folder that diptych train made")
-    return settings_from(read_recipe(file), str(file))
-
-
-def recipe_file(name: str) -> Path:
-    """The YAML file `name`, or the recipe of that name that comes with diptych (such as `"shukla"`)."""
-    if Path(name).is_file():
-        return Path(name)
-    shipped = {file.stem: file for file in sorted((Path(__file__).parent / "recipes").glob("*.yaml"))}
-    if name not in shipped:
-        hint = nearest(name, shipped) or ";"
-        raise DiptychError(f"--recipe {name}: no such file{hint} recipes that come with diptych: {', '.join(shipped)}")
-    return shipped[name]
-
-
-def read_recipe(file: Path) -> dict[str, Any]:
-    """The mapping in a YAML file (safe loader)."""
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as problem:
-        raise DiptychError(f"{file}: cannot be read ({problem})") from None
-    except yaml.YAMLError as problem:
-        raise DiptychError(f"{file}: is no valid YAML ({' '.join(str(problem).split())})") from None
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise DiptychError(f"{file}: must hold settings, one 'name: value' per line")
-    return values
-
-
-def settings_from(values: dict[str, Any], where: str) -> TrainSettings:
-    """Checked settings; a wrong key is answered with the nearest right one, a wrong value with what is allowed."""
-    from diptych.config import explain
-
-    try:
-        return TrainSettings.model_validate(values)
-    except ValidationError as problem:
-        raise DiptychError(f"{where}: {explain(problem, TrainSettings)}") from None
 
 
 def _version_of(package: str) -> str:

@@ -85,7 +85,7 @@ def demo(settings: DemoSettings, display: Display | None = None) -> Path:
         f"{SCENES['train']} street photos, of which {settings.budget} have a label map. The hybrid learns from these "
         "pairs and from all photos and label maps, unpaired; the other run from the same pairs alone. Both had the "
         f"same generator, {settings.steps} steps and scenes of {SIZE[0]}x{SIZE[1]}; both are scored on "
-        f"{SCENES['unseen']} scenes that neither has seen.",
+        f"{SCENES['unseen']} scenes that neither has seen. {_verdict(scores)} {coverage}",
         figures=[(f"mean IoU, {name}", f"{record['scores']['mean_iou']:.3f}") for name, record in scores.items()],
         pictures=[
             Picture("Unseen scenes: photo, what each run makes of it, and the truth", out / "unseen.png"),
@@ -94,7 +94,6 @@ def demo(settings: DemoSettings, display: Display | None = None) -> Path:
         ],
         tables=[_scores_table(scores)],
         runs=runs,
-        notes=[coverage, _verdict(scores)],
     )
     return out / "report.html"
 

@@ -12,6 +12,7 @@ from diptych import commands
 from diptych.config import JudgeSettings, ResumeSettings, TrainSettings
 from diptych.display import Silent
 from diptych.errors import DiptychError
+from diptych.recipes import load_settings
 from diptych.scenes import write_scenes
 from diptych.training.journal import cut_log
 
@@ -105,7 +106,7 @@ def test_resume_beyond_the_first_end(scenes: Path, tmp_path: Path) -> None:
         commands.resume(ResumeSettings(run=run))
     _, step = commands.resume(ResumeSettings(run=run, steps=6))
     assert step == 6
-    assert commands.load_settings(run).steps == 6
+    assert load_settings(run).steps == 6
 
 
 def test_the_last_checkpoints_and_the_best_are_kept(
@@ -155,7 +156,7 @@ def test_a_run_stopped_before_its_first_step_still_starts_from_the_other_run(sce
     commands.resume(ResumeSettings(run=tmp_path / "broken"))
     whole, broken = weights(tmp_path / "whole"), weights(tmp_path / "broken")
     assert all(torch.allclose(whole[name], broken[name], atol=1e-5) for name in whole if name.startswith("a_to_b"))
-    assert commands.load_settings(tmp_path / "broken").init_from == tmp_path / "first"
+    assert load_settings(tmp_path / "broken").init_from == tmp_path / "first"
 
 
 def test_scores_that_do_not_exist_do_not_stop_a_training(scenes: Path, tmp_path: Path) -> None:
