@@ -214,7 +214,7 @@ def run(settings: Settings) -> int:
 
         with Watcher() as display:
             report = demo(settings, display)
-        print(f"Open the report: {report}")
+        print(report)
         return 0
     with Watcher() as display:
         if isinstance(settings, SelectSettings):

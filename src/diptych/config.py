@@ -252,8 +252,8 @@ class DemoSettings(Settings):
     """Folder for everything the demo makes."""
     budget: Annotated[int, Field(ge=2, le=64)] = 8
     """Pairs to choose."""
-    steps: Count = 400
-    """Training steps of each of the two runs."""
+    steps: Count = 440
+    """Training steps of each of the two runs; the default ends after a paired pass."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of scenes, selection and training."""
     overwrite: bool = False

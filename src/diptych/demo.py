@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from diptych import __version__, commands
-from diptych.config import DemoSettings, EvaluateSettings, JudgeSettings, SelectSettings, TrainSettings
+from diptych.config import DemoSettings, EvaluateSettings, JudgeSettings, OptimSettings, SelectSettings, TrainSettings
 from diptych.display import Display, Silent
 from diptych.errors import DiptychError
 from diptych.files import write_text
@@ -112,6 +112,7 @@ def _train(method: str, name: str, settings: DemoSettings, scenes: Path, pairs: 
             size=f"{SIZE[0]}x{SIZE[1]}",
             steps=settings.steps,
             batch_size=4,
+            optim=OptimSettings(lr=5e-4),  # a training this short needs longer strides
             generator="resnet",
             blocks=4,
             ngf=16,
