@@ -20,11 +20,9 @@ import yaml
 from PIL import Image
 
 from conftest import CLASSES, Folders, diptych, make_folders, said_one_line, tiny, tree
-from diptych import commands
+from diptych import commands, recipes
 from diptych.cli import COMMANDS, main, parse
 from diptych.config import ResumeSettings, TrainSettings, setting_names
-
-ROOT = Path(__file__).parents[1]
 
 
 def log_of(run: Path) -> list[dict[str, Any]]:
@@ -343,7 +341,7 @@ def test_the_experiment_of_a_run_is_a_recipe(trained: Path, tmp_path: Path, caps
     assert terms_of(again) == terms_of(trained)
 
 
-@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("recipe", sorted(Path(recipes.__file__).parent.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_recipe_resolves(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = dry_run(capsys, "--recipe", recipe, "--a", "x", "--b", "y", "--out", "z")
     asked = yaml.safe_load(recipe.read_text())

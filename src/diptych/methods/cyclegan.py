@@ -10,13 +10,19 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
 
 from diptych.batches import Batch
 from diptych.losses import ADVERSARIAL
 from diptych.methods.base import Images, Makers, Options, Phase, Terms
-from diptych.methods.two_way import translate_both_ways, unconditional_judge_terms, unpaired_terms
-from diptych.pool import ImagePool
+from diptych.methods.two_way import (
+    load_pools_state,
+    make_networks,
+    make_pools,
+    pools_state,
+    translate_both_ways,
+    unconditional_judge_terms,
+    unpaired_terms,
+)
 
 
 class CycleGAN:
@@ -40,18 +46,10 @@ class CycleGAN:
         return {f"{term}_{domain}": weight for term, weight in per_domain.items() for domain in ("a", "b")}
 
     def __init__(self, make: Makers, options: Options) -> None:
-        self.networks: dict[str, nn.Module] = {
-            "a_to_b": make.generator("a", "b"),
-            "b_to_a": make.generator("b", "a"),
-            "judge_a": make.judge("a"),
-            "judge_b": make.judge("b"),
-        }
+        self.networks = make_networks(make)
         self.weights = options.weights
         self.adversarial = ADVERSARIAL[options.adversarial]
-        self.pools = {
-            domain: ImagePool(options.pool_size, seed=(options.seed, 20 + place))
-            for place, domain in enumerate(("a", "b"))
-        }
+        self.pools = make_pools(options)
 
     def translate(self, batch: Batch) -> Images:
         return translate_both_ways(self.networks, self.weights, batch)
@@ -63,8 +61,7 @@ class CycleGAN:
         return unconditional_judge_terms(self.networks, self.weights, self.adversarial, self.pools, batch, images)
 
     def state_dict(self) -> dict[str, Any]:
-        return {f"pool_{domain}": pool.state_dict() for domain, pool in self.pools.items()}
+        return pools_state(self.pools)
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        for domain, pool in self.pools.items():
-            pool.load_state_dict(state[f"pool_{domain}"], device)
+        load_pools_state(self.pools, state, device)

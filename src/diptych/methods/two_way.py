@@ -1,15 +1,43 @@
 """What methods with a generator each way share: F = b_to_a, G = a_to_b, and an unconditional judge on either domain."""
 
 from collections.abc import Mapping
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from diptych.batches import Batch
 from diptych.losses import Adversarial, l1
-from diptych.methods.base import Images, Terms
+from diptych.methods.base import Images, Makers, Options, Terms
 from diptych.pool import ImagePool
 
 BOTH_WAYS = (("a", "b"), ("b", "a"))
+
+
+def make_networks(make: Makers) -> dict[str, nn.Module]:
+    """G, F, and the judge of each domain."""
+    return {
+        "a_to_b": make.generator("a", "b"),
+        "b_to_a": make.generator("b", "a"),
+        "judge_a": make.judge("a"),
+        "judge_b": make.judge("b"),
+    }
+
+
+def make_pools(options: Options) -> dict[str, ImagePool]:
+    """A pool of fakes for each judge, with random draws of its own."""
+    return {domain: ImagePool(options.pool_size, (options.seed, 20 + place)) for place, domain in enumerate("ab")}
+
+
+def pools_state(pools: Mapping[str, ImagePool]) -> dict[str, Any]:
+    """The state of every pool, by its domain."""
+    return {f"pool_{domain}": pool.state_dict() for domain, pool in pools.items()}
+
+
+def load_pools_state(pools: Mapping[str, ImagePool], state: Mapping[str, Any], device: torch.device) -> None:
+    """Take up where `pools_state` was called."""
+    for domain, pool in pools.items():
+        pool.load_state_dict(state[f"pool_{domain}"], device)
 
 
 def translate_both_ways(networks: Mapping[str, nn.Module], weights: Mapping[str, float], batch: Batch) -> Images:
