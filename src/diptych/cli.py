@@ -32,7 +32,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from diptych import __version__, commands
+from diptych import __version__
 from diptych.config import (
     DemoSettings,
     EvaluateSettings,
@@ -195,6 +195,8 @@ def _one_line(box: str, command: str | None) -> str:
 
 def run(settings: Settings) -> int:
     """Run the command that these settings belong to; return the exit code."""
+    from diptych import commands  # brings numpy and Pillow, which --help does not need
+
     if isinstance(settings, TrainCommand):
         values = settings.model_dump(exclude={"recipe", "dry_run"})
         if settings.recipe is not None:
