@@ -16,7 +16,7 @@ check: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# torch goes first and by itself: an open range may pull gigabytes of CUDA libraries.
+# torch goes first and by itself, pinned: an open range would take whatever build is newest.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt torch

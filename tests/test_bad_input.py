@@ -132,9 +132,7 @@ FOLDERS_AND_IMAGES = [
         "select missing", lambda w: ["select", "nowhere", "--out", w.out], "nowhere: no such folder", "give the folder"
     ),
     bad("no images", lambda w: w.train("shukla", "--b", w.empty()), "empty: holds no images", "give the folder"),
-    bad(
-        "file as folder", lambda w: w.train("shukla", "--a", w.data.classes), "classes.csv: no such folder", "give the"
-    ),
+    bad("file as folder", lambda w: w.train("shukla", "--a", w.data.classes), "classes.csv: is a file", "give the"),
     bad(
         "text as png",
         lambda w: w.spoil("scene003.png", b"hello").train("shukla"),

@@ -270,7 +270,7 @@ def test_partners_are_found_by_stem(own_folders: Folders, tmp_path: Path, capsys
     partner = {f"scene00{i}.png": f"scene00{i}.png" for i in (0, 1, 3, 5)} | {"scene004.png": "scene004.tif"}
     rows = select(own_folders, tmp_path / "sel", 6, "--partners", own_folders.labels)
     assert dict(rows) == partner | {"scene002.png": ""}
-    assert "fill in the 1 empty partners in column b" in capsys.readouterr().out
+    assert "write the 1 missing partners into column b" in capsys.readouterr().out
 
 
 def test_without_partners_column_b_waits(folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -278,7 +278,7 @@ def test_without_partners_column_b_waits(folders: Folders, tmp_path: Path, capsy
     assert [right for _, right in rows] == ["", "", ""]
     said = capsys.readouterr().out
     assert said.count("\n") == 1
-    assert "fill in the 3 empty partners" in said
+    assert "write the 3 missing partners into column b of" in said
     assert str(tmp_path / "sel" / "pairs.csv") in said
 
 
@@ -578,3 +578,40 @@ def test_a_wheel_runs_outside_the_checkout(tmp_path: Path) -> None:
     assert done.stdout.startswith(str(tmp_path / "site"))
     assert yaml.safe_load(done.stdout.partition("\n")[2])["steps"] == 80000
     assert (tmp_path / "site" / "diptych" / "py.typed").exists()
+
+
+@pytest.mark.parametrize("inside", [".", "answers"])
+def test_translations_never_land_among_their_inputs(
+    inside: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.new("RGB", (40, 30), "red").save(folder / "x.png")
+    before = tree(folder)
+    assert diptych("translate", trained, folder, "--out", folder / inside, "--overwrite") == 2
+    assert "lies among the images to translate" in said_one_line(capsys)
+    if inside == ".":
+        assert diptych("translate", trained, folder / "x.png", "--out", folder, "--overwrite") == 2
+    assert tree(folder) == before
+
+
+def test_palette_images_without_a_table_are_asked_about(
+    folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["--a", folders.photos, "--b", folders.labels, "--out", tmp_path / "run", *tiny("cyclegan"), "--steps", 1]
+    assert diptych("train", "cyclegan", *call) == 0
+    assert "--b-classes" in capsys.readouterr().err
+
+
+def test_select_goes_on_without_unreadable_files(folders: Folders, tmp_path: Path) -> None:
+    shutil.copytree(folders.photos, tmp_path / "photos")
+    (tmp_path / "photos" / "bad.png").write_text("no image")
+    call = ["select", tmp_path / "photos", "--budget", 2, "--features", "descriptor"]
+    assert diptych(*call, "--out", tmp_path / "one") == 2
+    assert diptych(*call, "--out", tmp_path / "two", "--skip-unreadable") == 0
+
+
+def test_partners_of_an_earlier_selection_stay(folders: Folders, tmp_path: Path) -> None:
+    rows = select(folders, tmp_path / "first", 4, "--partners", folders.labels)
+    again = select(folders, tmp_path / "second", 2, "--within", tmp_path / "first" / "pairs.csv")
+    assert set(again) <= set(rows)

@@ -533,7 +533,7 @@ def test_a_hidden_folder_may_be_asked_for(tmp_path: Path) -> None:
 def test_list_images_of_a_missing_folder_or_a_file(tmp_path: Path) -> None:
     (tmp_path / "x.png").touch()
     for path in (tmp_path / "nowhere", tmp_path / "x.png"):
-        with pytest.raises(DiptychError, match=r": no such folder; [^\n]*$"):
+        with pytest.raises(DiptychError, match=r": (no such folder|is a file); [^\n]*$"):
             list_images(path)
 
 
@@ -541,3 +541,19 @@ def test_list_images_of_a_folder_without_images(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(DiptychError, match=r": holds no images \([^\n]*\.png[^\n]*$"):
         list_images(tmp_path)
+
+
+def test_classes_are_decided_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Classes((0, 1, 2), ("red", "green", "void"), np.array([[255, 0, 0], [0, 255, 0], [0, 0, 0]], np.uint8), 2)
+    values = np.random.default_rng(0).uniform(-1, 1, (3, 7, 9)).astype(np.float32)
+    expected = (values[1] > values[0]).astype(np.uint8)
+    monkeypatch.setattr("diptych.images.PIXELS_AT_ONCE", 5)
+    assert np.array_equal(table.nearest(values), expected)
+
+
+def test_a_photo_in_place_of_a_class_map_is_called_one(tmp_path: Path) -> None:
+    table = Classes((0, 1), ("red", "green"), np.array([[255, 0, 0], [0, 255, 0]], np.uint8), None)
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    with pytest.raises(DiptychError, match=r"photo\.png: \d+ of its colours .* sides swapped"):
+        read_class_map(tmp_path / "photo.png", table)

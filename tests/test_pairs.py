@@ -162,3 +162,8 @@ def test_a_file_that_is_missing_or_no_text(tmp_path: Path) -> None:
     assert complaint(pairs_file(tmp_path, "a,b\ncafé.jpg,x.png\n".encode("latin-1"))).startswith("cannot be read (")
     assert complaint(pairs_file(tmp_path, "a,b\none.jpg,one.png\n".encode("utf-16"))).startswith("cannot be read (")
     assert complaint(tmp_path).startswith("cannot be read (")
+
+
+def test_semicolons_of_a_spreadsheet_are_read(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("a;b\nx,1.jpg;y.png\n")
+    assert read_rows(tmp_path / "pairs.csv") == [("x,1.jpg", "y.png")]

@@ -177,3 +177,19 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         Translator.from_pretrained(tmp_path / "nowhere")
     with pytest.raises(DiptychError, match="holds no checkpoint"):
         Translator.from_pretrained(tmp_path)
+
+
+def test_pixels_are_taken_as_they_are_files() -> None:
+    subject = translator()
+    image = noise(20, 12)
+    assert np.array_equal(np.asarray(subject(np.asarray(image))), np.asarray(subject(image)))
+
+
+def test_wrong_words_are_named(tmp_path: Path) -> None:
+    translator().save_pretrained(tmp_path)
+    with pytest.raises(DiptychError, match="no checkpoint 'lst'"):
+        Translator.from_pretrained(tmp_path, checkpoint="lst")
+    with pytest.raises(DiptychError, match="'training' or 'native'"):
+        translator()(noise(8, 8), at="nativ")  # type: ignore[arg-type]
+    with pytest.raises(DiptychError, match="a_to_b or b_to_a, not 'b-to-a'"):
+        translator()(noise(8, 8), "b-to-a")

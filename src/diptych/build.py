@@ -122,6 +122,8 @@ def open_dataset(settings: TrainSettings, display: Display) -> Dataset:
         )
         for problem in skipped:
             display.note(f"skipped {problem}")
+        if classes is None and open_image(domain.file(0)).mode == "P":
+            display.note(f"{folder} holds palette images; if they are class maps, stop and give --{side}-classes")
         domains.append(domain)
     dataset = Dataset(a=domains[0], b=domains[1])
     if settings.pairs is not None:
@@ -145,6 +147,9 @@ def reopen_dataset(settings: TrainSettings, record: Mapping[str, Any], display: 
         "b": sorted({right for _, right in record["pairs"]} | set(record["unpaired_b"])),
     }
     domains, places = {}, {}
+    for folder in (settings.a, settings.b):
+        if not folder.is_dir():
+            raise DiptychError(f"{folder}: no such folder any more; bring it back, or mend its path in experiment.yaml")
     for side, folder, table in (("a", settings.a, settings.a_classes), ("b", settings.b, settings.b_classes)):
         classes = read_classes(table) if table else None
 

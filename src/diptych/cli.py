@@ -220,7 +220,8 @@ def run(settings: Settings) -> int:
         return 0
     with Watcher() as display:
         if isinstance(settings, SelectSettings):
-            answer = _next_after_select(commands.select(settings, display))
+            commands.select(settings, display)
+            answer = _next_after_select(settings)
         elif isinstance(settings, TranslateSettings):
             written = commands.translate(settings, display)
             answer = f"{len(written)} translated, in {settings.out}"
@@ -229,19 +230,22 @@ def run(settings: Settings) -> int:
             record = commands.evaluate(settings, display)
             display.show(_scores_table(record))
             answer = f"{record['n']} images. {record['protocol']}; {record['filter']}."
+            if "note" in record["scored"]:
+                answer += f" Note: {record['scored']['note']}."
             if settings.out is not None:
                 answer += f"\nWritten: {settings.out / 'metrics.json'}"
     print(answer)
     return 0
 
 
-def _next_after_select(pairs: Path) -> str:
+def _next_after_select(settings: SelectSettings) -> str:
+    pairs, labels = settings.out / "pairs.csv", settings.partners or "LABELS"
     rows = read_rows(pairs)
     waiting = sum(not right for _, right in rows)
-    where = f"{pairs} (look at chosen.png and map.png beside it)"
+    chosen = f"{len(rows)} images chosen, shown in {settings.out / 'chosen.png'} and {settings.out / 'map.png'}."
     if waiting:
-        return f"{len(rows)} images chosen. Next: fill in the {waiting} empty partners in column b of {where}."
-    return f"{len(rows)} images chosen, each with its partner. Next: diptych train shukla --pairs {where}."
+        return f"{chosen} Next: write the {waiting} missing partners into column b of {pairs}"
+    return f"{chosen} Next: diptych train shukla --a {settings.photos} --b {labels} --pairs {pairs} --out RUN"
 
 
 def _scores_table(record: Mapping[str, Any]) -> Table:
@@ -336,7 +340,8 @@ class Watcher:
     def _advance(self, what: str, done: int, total: int, speed: str) -> None:
         if what not in self.tasks:
             self.tasks[what] = self.progress.add_task(what, total=total, speed=speed)
-        self.progress.update(self.tasks[what], completed=done, total=total, speed=speed)
+        # A bar that is full makes room for the next.
+        self.progress.update(self.tasks[what], completed=done, total=total, speed=speed, visible=done < total)
 
     def _time_for_a_line(self) -> bool:
         if self.console.is_terminal or time.monotonic() - self.last_line < self.seconds_between_lines:

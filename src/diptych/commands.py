@@ -25,6 +25,7 @@ from diptych.config import (
     TrainSettings,
     TranslateSettings,
 )
+from diptych.dataset import readable_images
 from diptych.display import Display, Silent
 from diptych.errors import DiptychError, some
 from diptych.files import write_json, write_text
@@ -46,8 +47,14 @@ def select(settings: SelectSettings, display: Display | None = None) -> Path:
         raise DiptychError(f"{there[0]} exists, and pairs.csv may hold your partners; choose another --out")
     _check_out(out)
     names = list_images(folder)
+    if settings.skip_unreadable:
+        names, skipped = readable_images(folder)
+        for problem in skipped:
+            display.note(f"skipped {problem}")
+    within_rows: list[tuple[str, str]] = []
     if settings.within is not None:
-        listed = [left for left, _ in read_rows(settings.within) if left]
+        within_rows = read_rows(settings.within)
+        listed = [left for left, _ in within_rows if left]
         _check_present(listed, names, settings.within, folder)
         names = sorted(set(listed))
     given_rows = read_rows(settings.given) if settings.given is not None else []
@@ -83,7 +90,7 @@ def select(settings: SelectSettings, display: Display | None = None) -> Path:
     rows = SELECTORS[settings.selector](features, settings.budget, rng, [place[name] for name in dict.fromkeys(given)])
     chosen = [names[row] for row in rows]
 
-    partners |= {left: right for left, right in given_rows if right}
+    partners |= {left: right for left, right in [*within_rows, *given_rows] if right}
     thumbnails = [read_pixels(folder / name) for name in chosen]
     out.mkdir(parents=True, exist_ok=True)
     contact_sheet(thumbnails, chosen).save(out / "chosen.png")
@@ -198,6 +205,10 @@ def _run(training: Any, display: Display, stop: Callable[[], bool]) -> int:
     folder, data = training.folder, training.batches.dataset
     counts = f"{len(data.pairs)} pairs; unpaired: {len(data.unpaired_a)} of a, {len(data.unpaired_b)} of b"
     display.note(f"{folder.name}: {counts}; {training.device.type}, {training.precision}")
+    if not data.pairs and training.batches.can_use_pairs:
+        display.note(
+            f"{folder.name}: no pairs are known, so it learns from unpaired images only; --pairs gives it some"
+        )
     step = run_loop(training, display, stop)
     if not (folder / "checkpoints.json").exists():
         return step  # stopped before the first step: there is nothing to report
@@ -238,6 +249,9 @@ def translate(settings: TranslateSettings, display: Display | None = None) -> li
     else:
         raise DiptychError(f"{settings.images}: no such file; give an image or a folder of images")
     targets = [settings.out / Path(name).with_suffix(".png") for name in names]
+    inputs, answers = root.resolve(), settings.out.resolve()
+    if answers == inputs or (settings.images.is_dir() and answers.is_relative_to(inputs)):
+        raise DiptychError(f"--out {settings.out}: lies among the images to translate; choose a folder elsewhere")
     twice = [str(target) for target, times in Counter(targets).items() if times > 1]
     if twice:
         raise DiptychError(f"{some(twice)}: two inputs would be written there; rename one of them")

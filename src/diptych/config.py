@@ -75,8 +75,7 @@ class TrainSettings(Settings):
     b_classes: Annotated[Path | None, Plain] = None
     """classes.csv (id,name,red,green,blue), if domain b is a class map."""
     pairs: Annotated[str | None, Plain] = None
-    """A pairs.csv, none, all (same stems), or a number: that many, at random (default: all for pix2pix, none for
-    shukla)."""
+    """A pairs.csv, none, all (same stems), or a number: so many at random (default: pix2pix all, shukla none)."""
     unpaired: Annotated[str | None, Plain] = None
     """How many images of each side the unpaired passes use, at random; all; or a CSV of them (default: all)."""
     unpaired_excludes_pairs: bool = False
@@ -99,8 +98,7 @@ class TrainSettings(Settings):
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Decides the weights at the start, the order of images, crops, flips and pools."""
     rhythm: Annotated[str | None, Plain] = None
-    """Order of batches: pairs, unpaired, or passes (a full paired pass, then a full unpaired one; pairs repeated until
-    balanced)."""
+    """Order of batches: pairs (pix2pix), unpaired (cyclegan), or passes (shukla: paired and unpaired ones in turn)."""
 
     generator: Annotated[Literal["resnet", "unet"] | None, Plain] = None
     """Kind of generator (default: unet for pix2pix, else resnet)."""
@@ -168,8 +166,7 @@ class SelectSettings(Settings):
     budget: int = 20
     """How many pairs you can afford."""
     features: str = "resnet50"
-    """resnet50 (the paper's), another transformers vision backbone by hub name or local folder, or descriptor (no
-    download)."""
+    """resnet50 (the paper's), a transformers vision backbone by hub name or folder, or descriptor (no download)."""
     selector: Literal["kmedoids", "random"] = "kmedoids"
     """How to choose."""
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -180,6 +177,8 @@ class SelectSettings(Settings):
     """CSV of an earlier selection: choose among its images only."""
     given: Annotated[Path | None, Plain] = None
     """CSV of pairs you have: they stay, count towards the budget, and the rest is chosen around them."""
+    skip_unreadable: bool = False
+    """Go on without the files that cannot be read."""
     device: Device = "auto"
     """Where the backbone runs."""
 

@@ -24,6 +24,8 @@ Floats = NDArray[np.float32]  # (C, H, W) in [-1, 1]
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 MAX_PIXELS = 89_478_485  # Pillow's own warning limit: a quarter of a gigabyte as RGB
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # open_image refuses such files by itself
+PIXELS_AT_ONCE = 2**18  # while classes are decided: a table of distances of some 20 MB
+LOOKS_LIKE_A_PHOTO = 100  # unknown colours
 VOID_NAMES = frozenset({"void", "ignore", "unlabelled", "unlabeled"})
 UPRIGHT = {  # EXIF orientation -> what turns the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -46,7 +48,8 @@ def list_images(folder: Path) -> list[str]:
     Raises `DiptychError` where the folder is missing or holds no image.
     """
     if not folder.is_dir():
-        raise DiptychError(f"{folder}: no such folder; give the folder that holds the images")
+        what = "is a file" if folder.exists() else "no such folder"
+        raise DiptychError(f"{folder}: {what}; give the folder that holds the images")
     found = []
     seen = set()  # links may lead round in a circle
     for root, folders, files in os.walk(folder, followlinks=True):
@@ -85,7 +88,10 @@ def open_image(path: Path) -> Image.Image:
             turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
             return image.copy() if turn is None else image.transpose(turn)
     except Image.DecompressionBombError:
-        raise UnreadableImageError(f"{path}: a decompression bomb; take it out of the folder") from None
+        raise UnreadableImageError(
+            f"{path}: would decode to more than {2 * MAX_PIXELS / 1e6:.0f} megapixels (a decompression bomb?); "
+            "shrink it or take it out"
+        ) from None
     except FileNotFoundError:
         raise UnreadableImageError(f"{path}: no such file") from None
     except (OSError, SyntaxError, TypeError, ValueError, EOFError, struct.error) as problem:
@@ -152,11 +158,14 @@ class Classes:
         """Colours in [-1, 1], float `(3, H, W)` -> the class row of the nearest colour, `(H, W)`; never void."""
         rows = np.array([row for row in range(len(self)) if row != self.void])
         colours = self.colours[rows].astype(np.float32) / 127.5 - 1  # (K', 3)
-        flat = values.reshape(3, -1).T.astype(np.float32)  # (H*W, 3)
-        # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, whose first term is the same for every class.
-        distance = (colours**2).sum(1) - 2 * (flat @ colours.T)  # (H*W, K')
-        nearest: ClassMap = rows[distance.argmin(1)].astype(np.uint8).reshape(values.shape[1:])
-        return nearest
+        flat = values.reshape(3, -1)  # (3, H*W)
+        nearest = np.empty(flat.shape[1], np.uint8)
+        for start in range(0, len(nearest), PIXELS_AT_ONCE):
+            part = flat[:, start : start + PIXELS_AT_ONCE].T.astype(np.float32)  # (n, 3)
+            # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, whose first term is the same for every class.
+            distance = (colours**2).sum(1) - 2 * (part @ colours.T)  # (n, K')
+            nearest[start : start + PIXELS_AT_ONCE] = rows[distance.argmin(1)]
+        return nearest.reshape(values.shape[1:])
 
     def to_image(self, rows: ClassMap) -> Image.Image:
         """Class rows `(H, W)` -> a palette image whose pixel values are the class ids of the files."""
@@ -219,6 +228,11 @@ def class_map_of(image: Image.Image, classes: Classes, where: str, size: tuple[i
     else:
         values = np.asarray(image)[..., 0] if image.mode in ("LA", "PA") else np.asarray(image)
     rows, unknown = _rows_by_colour(values, classes) if values.ndim == 3 else _rows_by_id(values, classes)
+    if len(unknown) > LOOKS_LIKE_A_PHOTO:
+        raise DiptychError(
+            f"{where}: {len(unknown)} of its colours are not in the classes file, so it is a photo, or a class map "
+            "saved as JPEG; are the two sides swapped?"
+        )
     if unknown:
         raise DiptychError(
             f"{where}: holds the {'colours' if values.ndim == 3 else 'ids'} {some(unknown)}, "

@@ -51,7 +51,10 @@ def read_rows(path: Path) -> list[tuple[str, str]]:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval="")
+            head = file.readline()
+            file.seek(0)
+            # Spreadsheets write semicolons where the comma is the decimal point.
+            reader = csv.DictReader(file, restval="", delimiter=";" if ";" in head and "," not in head else ",")
             columns = reader.fieldnames or []
             rows = [((row.get("a") or "").strip(), (row.get("b") or "").strip()) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as problem:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -92,20 +93,27 @@ class Translator:
 
     def __call__(
         self,
-        image: str | Path | Image.Image,
+        image: str | Path | Image.Image | NDArray[np.uint8],
         direction: str | None = None,
         *,
         at: At = "training",
         raw: bool = False,
     ) -> Image.Image:
-        """Translate one image; the answer has its size.
+        """Translate one image, a file, a PIL image or uint8 pixels `(H, W, 3)`; the answer has its size.
+
+        `direction` is "a_to_b" or "b_to_a" (default: the run's own).
 
         Where the target is a class map the answer is a palette image of class ids, each pixel the class of the nearest
         colour, unless `raw` asks for the colours as generated. `at="native"` shows the network the image at its own
         size instead of the training size.
         """
         direction = self.checked_direction(direction)
-        opened = open_image(Path(image)) if isinstance(image, (str, Path)) else image
+        if at not in ("training", "native"):
+            raise DiptychError(f"at={at!r}: the size at which the network sees an image is 'training' or 'native'")
+        if isinstance(image, (str, Path)):
+            opened = open_image(Path(image))
+        else:
+            opened = Image.fromarray(image) if isinstance(image, np.ndarray) else image
         values = self.continuous(opened, direction, at=at)
         classes = self.target_classes(direction)
         if classes is None or raw:
@@ -164,6 +172,8 @@ class Translator:
     def checked_direction(self, direction: str | None) -> str:
         """The way to take: `direction`, or the run's own for None; raises `DiptychError` for one it has not learned."""
         direction = direction or self.spec.direction
+        if direction not in ("a_to_b", "b_to_a"):
+            raise DiptychError(f"a direction is a_to_b or b_to_a, not {direction!r}")
         if direction not in self.generators:
             raise DiptychError(
                 f"this run has learned {' and '.join(self.generators)} only, not {direction}; "
@@ -174,6 +184,8 @@ class Translator:
 
 def checkpoint_folder(folder: Path, checkpoint: str) -> Path:
     """The folder of a run's `"best"` or `"last"` checkpoint, or `folder` itself if it is a saved translator."""
+    if checkpoint not in ("best", "last"):
+        raise DiptychError(f"there is no checkpoint {checkpoint!r}; ask for 'best' or 'last'")
     if (folder / "translator.json").is_file():
         return folder
     if not folder.is_dir():

@@ -57,5 +57,5 @@ def _ssim(generated: Pixels, truth: Pixels) -> float:
     if min(truth.shape[:2]) < SSIM_WINDOW:
         return float("nan")
     # In 0..1, as everyone takes it: the luminance term changes when the range is shifted.
-    one, other = ((torch.from_numpy(to_float(pixels))[None].double() + 1) / 2 for pixels in (generated, truth))
+    one, other = ((torch.from_numpy(to_float(pixels))[None] + 1) / 2 for pixels in (generated, truth))
     return float(structural_similarity_index_measure(one, other, data_range=1.0))  # type: ignore[arg-type]
