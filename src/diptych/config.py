@@ -15,8 +15,11 @@ from diptych.errors import nearest
 Count = Annotated[int, Field(ge=1)]
 Direction = Literal["a_to_b", "b_to_a"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Plain = arg(help_behavior_hint="")
-"""Marks settings whose docstring says what happens unless they are given; `--help` then adds no "(default: None)"."""
+
+
+def shown(metavar: str) -> object:
+    """Marks a setting whose docstring says what happens unless it is given: `--help` shows `metavar` and no None."""
+    return arg(help_behavior_hint="", metavar=metavar)
 
 
 class Settings(BaseModel):
@@ -54,7 +57,7 @@ class JudgeSettings(Settings):
 
     patch: Literal[1, 16, 34, 70, 142, 286] = 70
     """Receptive field in pixels."""
-    ndf: Annotated[Count | None, Plain] = None
+    ndf: Annotated[Count | None, shown("N")] = None
     """Channels of the first layer (default: as --ngf)."""
 
 
@@ -70,13 +73,13 @@ class TrainSettings(Settings):
     out: Path
     """Folder of the run; it must not hold one yet."""
 
-    a_classes: Annotated[Path | None, Plain] = None
+    a_classes: Annotated[Path | None, shown("PATH")] = None
     """classes.csv (id,name,red,green,blue), if domain a is a class map."""
-    b_classes: Annotated[Path | None, Plain] = None
+    b_classes: Annotated[Path | None, shown("PATH")] = None
     """classes.csv (id,name,red,green,blue), if domain b is a class map."""
-    pairs: Annotated[str | None, Plain] = None
+    pairs: Annotated[str | None, shown("CSV|N|all|none")] = None
     """A pairs.csv, none, all (same stems), or a number: so many at random (default: pix2pix all, shukla none)."""
-    unpaired: Annotated[str | None, Plain] = None
+    unpaired: Annotated[str | None, shown("CSV|N|all")] = None
     """How many images of each side the unpaired passes use, at random; all; or a CSV of them (default: all)."""
     unpaired_excludes_pairs: bool = False
     """Leave the paired images out of the unpaired passes; otherwise they stay in, their pairing hidden."""
@@ -97,36 +100,36 @@ class TrainSettings(Settings):
     """Images of each domain per step."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Decides the weights at the start, the order of images, crops, flips and pools."""
-    rhythm: Annotated[str | None, Plain] = None
+    rhythm: Annotated[str | None, shown("NAME")] = None
     """Order of batches: pairs (pix2pix), unpaired (cyclegan), or passes (shukla: paired and unpaired ones in turn)."""
 
-    generator: Annotated[Literal["resnet", "unet"] | None, Plain] = None
+    generator: Annotated[Literal["resnet", "unet"] | None, shown("resnet|unet")] = None
     """Kind of generator (default: unet for pix2pix, else resnet)."""
-    blocks: Annotated[Count | None, Plain] = None
+    blocks: Annotated[Count | None, shown("N")] = None
     """Residual blocks of the resnet (default: 9, the papers' for 256 px; 6 is theirs for 128 px)."""
-    depth: Annotated[int | None, Plain] = Field(default=None, ge=2, le=12)
+    depth: Annotated[int | None, shown("N")] = Field(default=None, ge=2, le=12)
     """Levels of the unet; 2**depth must divide the size (default: 8)."""
     ngf: Count = 64
     """Channels of the generators' first layer."""
-    norm: Annotated[Literal["instance", "batch"] | None, Plain] = None
+    norm: Annotated[Literal["instance", "batch"] | None, shown("instance|batch")] = None
     """Normalisation of all networks (default: batch for pix2pix, else instance)."""
-    dropout: Annotated[bool | None, Plain] = None
+    dropout: Annotated[bool | None, shown("True|False")] = None
     """Dropout 0.5 in the generators (default: on for pix2pix)."""
-    translate_in_train_mode: Annotated[bool | None, Plain] = None
+    translate_in_train_mode: Annotated[bool | None, shown("True|False")] = None
     """Keep dropout and batch statistics alive when translating, as in the paper (default: on for pix2pix)."""
     judge: JudgeSettings = JudgeSettings()
 
-    adversarial: Annotated[Literal["vanilla", "lsgan", "rsgan"] | None, Plain] = None
+    adversarial: Annotated[Literal["vanilla", "lsgan", "rsgan"] | None, shown("vanilla|lsgan|rsgan")] = None
     """Adversarial objective (default: vanilla for pix2pix, lsgan for cyclegan, rsgan for shukla)."""
-    pool_size: Annotated[int | None, Plain] = Field(default=None, ge=0)
+    pool_size: Annotated[int | None, shown("N")] = Field(default=None, ge=0)
     """Past fakes remembered for each unconditional judge (default: 50)."""
-    weights: Annotated[dict[str, float], Plain] = Field(default={})
+    weights: Annotated[dict[str, float], shown("NAME VALUE ...")] = Field(default={})
     """Weights of terms, NAME VALUE ..., on top of the method's; --dry-run shows them all."""
     optim: OptimSettings = OptimSettings()
 
-    val_a: Annotated[Path | None, Plain] = None
+    val_a: Annotated[Path | None, shown("PATH")] = None
     """Validation folder of domain a."""
-    val_b: Annotated[Path | None, Plain] = None
+    val_b: Annotated[Path | None, shown("PATH")] = None
     """Validation folder of domain b; images with the same stem as in --val-a are the truth."""
     val_every: Count = 500
     """Validate, preview and save a checkpoint every so many steps, and at the end."""
@@ -134,7 +137,7 @@ class TrainSettings(Settings):
     """Log the mean of each term every so many steps."""
     keep: Count = 2
     """How many of the last checkpoints stay on disk; the best always does."""
-    init_from: Annotated[Path | None, Plain] = None
+    init_from: Annotated[Path | None, shown("PATH")] = None
     """Start the generators from this run's instead of from chance."""
     device: Device = "auto"
     """Where to train: auto takes cuda, then mps, then cpu."""
@@ -171,11 +174,11 @@ class SelectSettings(Settings):
     """How to choose."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """The same call gives the same file."""
-    partners: Annotated[Path | None, Plain] = None
+    partners: Annotated[Path | None, shown("PATH")] = None
     """Folder of partners that exist already; column b is filled where the stem is the same."""
-    within: Annotated[Path | None, Plain] = None
+    within: Annotated[Path | None, shown("PATH")] = None
     """CSV of an earlier selection: choose among its images only."""
-    given: Annotated[Path | None, Plain] = None
+    given: Annotated[Path | None, shown("PATH")] = None
     """CSV of pairs you have: they stay, count towards the budget, and the rest is chosen around them."""
     skip_unreadable: bool = False
     """Go on without the files that cannot be read."""
@@ -188,9 +191,9 @@ class ResumeSettings(Settings):
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """Folder of the run."""
-    steps: Annotated[Count | None, Plain] = None
+    steps: Annotated[Count | None, shown("N")] = None
     """New total number of steps; the learning rate's schedule is the one of a run of that length."""
-    device: Annotated[Device | None, Plain] = None
+    device: Annotated[Device | None, shown("auto|cpu|cuda|mps")] = None
     """Where to train (default: as the run was started)."""
 
 
@@ -203,7 +206,7 @@ class TranslateSettings(Settings):
     """An image or a folder; any size, colour or grey."""
     out: Path
     """Folder for the translations, PNG, named like the inputs."""
-    direction: Annotated[Direction | None, Plain] = None
+    direction: Annotated[Direction | None, shown("a_to_b|b_to_a")] = None
     """Which way (default: the run's own)."""
     at: Literal["training", "native"] = "training"
     """Size at which the network sees an image: the training size, or the image's own."""
@@ -224,19 +227,19 @@ class EvaluateSettings(Settings):
 
     run: Annotated[Positional[Path | None], arg(metavar="RUN", help_behavior_hint="")] = None
     """Folder of the run (or give --generated)."""
-    generated: Annotated[Path | None, Plain] = None
+    generated: Annotated[Path | None, shown("PATH")] = None
     """Folder of translations to score instead of a run."""
-    a: Annotated[Path | None, Plain] = None
+    a: Annotated[Path | None, shown("PATH")] = None
     """Folder of domain a."""
-    b: Annotated[Path | None, Plain] = None
+    b: Annotated[Path | None, shown("PATH")] = None
     """Folder of domain b; files with the same stem belong together."""
-    b_classes: Annotated[Path | None, Plain] = None
+    b_classes: Annotated[Path | None, shown("PATH")] = None
     """classes.csv, with --generated, if the truth is a class map."""
-    direction: Annotated[Direction | None, Plain] = None
+    direction: Annotated[Direction | None, shown("a_to_b|b_to_a")] = None
     """Which way a run translates (default: the run's own)."""
     checkpoint: Literal["best", "last"] = "best"
     """Which checkpoint of the run."""
-    out: Annotated[Path | None, Plain] = None
+    out: Annotated[Path | None, shown("PATH")] = None
     """Folder for metrics.json (default: only the table is printed)."""
     overwrite: bool = False
     """Replace a metrics.json that is already there."""
