@@ -286,10 +286,12 @@ def _train(start: Callable[["Watcher", Callable[[], bool]], tuple[Path, int]]) -
     return 0
 
 
+SECONDS_BETWEEN_DRAWINGS = 0.1  # on a terminal
+SECONDS_BETWEEN_LINES = 15.0  # elsewhere
+
+
 class Watcher:
     """Shows long work: a live display on a terminal, a line now and then elsewhere."""
-
-    seconds_between_lines = 15.0
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
@@ -303,9 +305,10 @@ class Watcher:
             TimeRemainingColumn(),
             console=self.console,
             disable=not self.console.is_terminal,
+            auto_refresh=False,  # a thread that redraws while a note is printed may draw over it
         )
         self.tasks: dict[str, TaskID] = {}
-        self.last_line = time.monotonic()
+        self.last_line = self.last_drawn = time.monotonic()
         self.train_began: dict[str, tuple[float, int]] = {}
 
     def __enter__(self) -> "Watcher":
@@ -342,9 +345,12 @@ class Watcher:
             self.tasks[what] = self.progress.add_task(what, total=total, speed=speed)
         # A bar that is full makes room for the next.
         self.progress.update(self.tasks[what], completed=done, total=total, speed=speed, visible=done < total)
+        if time.monotonic() - self.last_drawn > SECONDS_BETWEEN_DRAWINGS or done == total:
+            self.progress.refresh()
+            self.last_drawn = time.monotonic()
 
     def _time_for_a_line(self) -> bool:
-        if self.console.is_terminal or time.monotonic() - self.last_line < self.seconds_between_lines:
+        if self.console.is_terminal or time.monotonic() - self.last_line < SECONDS_BETWEEN_LINES:
             return False
         self.last_line = time.monotonic()
         return True
