@@ -83,7 +83,6 @@ class Batches:
         memory_bytes: int = 2 * 2**30,
     ) -> None:
         self.dataset = dataset
-        self.can_use_pairs = rhythm != "unpaired"
         larger_side = max(len(dataset.unpaired_a), len(dataset.unpaired_b))
         self.rhythm = rhythm_of(rhythm, len(dataset.pairs), larger_side, batch_size)
         self.width, self.height = size

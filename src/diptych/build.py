@@ -97,10 +97,10 @@ def _check_sizes(settings: TrainSettings) -> None:
         raise DiptychError(
             f"--size {settings.size}: a unet of depth {settings.depth} needs multiples of {multiple}; {way_out}"
         )
-    layers = PATCH_LAYERS[settings.judge.patch]
-    smallest = 1 if layers == 0 else 3 * 2**layers
+    smallest_for = {patch: 3 * 2**layers if layers else 1 for patch, layers in PATCH_LAYERS.items()}
+    smallest = smallest_for[settings.judge.patch]
     if min(width, height) < smallest:
-        fitting = max(patch for patch, n in PATCH_LAYERS.items() if n == 0 or min(width, height) >= 3 * 2**n)
+        fitting = max(patch for patch, needed in smallest_for.items() if min(width, height) >= needed)
         raise DiptychError(
             f"--size {settings.size}: judges of patch {settings.judge.patch} need {smallest} px a side; "
             f"give --judge.patch {fitting} or a larger size"
@@ -109,25 +109,22 @@ def _check_sizes(settings: TrainSettings) -> None:
 
 def open_dataset(settings: TrainSettings, display: Display) -> Dataset:
     """Read both folders once and settle pairs and unpaired images; every problem of the data is found here."""
-    size = parse_size(settings.size)
-    domains = []
-    for side, folder, table in (("a", settings.a, settings.a_classes), ("b", settings.b, settings.b_classes)):
-        classes = read_classes(table) if table else None
-
-        def progress(done: int, total: int, side: str = side) -> None:
-            display.count(f"reading images of {side}", done, total)
-
-        domain, skipped = data.open_domain(
-            folder, classes, smallest=size, skip_unreadable=settings.skip_unreadable, progress=progress
-        )
+    smallest, skip = parse_size(settings.size), settings.skip_unreadable
+    domains = {}
+    for side in ("a", "b"):
+        domain, skipped = _open_side(settings, side, display, smallest=smallest, skip_unreadable=skip)
         for problem in skipped:
             display.note(f"skipped {problem}")
-        if classes is None and open_image(domain.file(0)).mode == "P":
-            display.note(f"{folder} holds palette images; if they are class maps, stop and give --{side}-classes")
-        domains.append(domain)
-    dataset = Dataset(a=domains[0], b=domains[1])
+        if domain.classes is None and open_image(domain.file(0)).mode == "P":
+            question = f"if they are class maps, stop and give --{side}-classes"
+            display.note(f"{domain.folder} holds palette images; {question}")
+        domains[side] = domain
+    dataset = Dataset(domains["a"], domains["b"])
     if settings.pairs is not None:
         dataset = data.with_pairs(dataset, settings.pairs, settings.seed)
+        if not dataset.pairs and settings.rhythm != "pairs":
+            run = settings.out.name
+            display.note(f"{run}: no pairs are known, so it learns from unpaired images only; --pairs gives it some")
     if settings.unpaired is not None:
         dataset = data.with_unpaired(dataset, settings.unpaired, settings.unpaired_excludes_pairs, settings.seed)
     if settings.rhythm == "pairs" and not dataset.pairs:
@@ -150,13 +147,8 @@ def reopen_dataset(settings: TrainSettings, record: Mapping[str, Any], display: 
     for folder in (settings.a, settings.b):
         if not folder.is_dir():
             raise DiptychError(f"{folder}: no such folder any more; bring it back, or mend its path in experiment.yaml")
-    for side, folder, table in (("a", settings.a, settings.a_classes), ("b", settings.b, settings.b_classes)):
-        classes = read_classes(table) if table else None
-
-        def progress(done: int, total: int, side: str = side) -> None:
-            display.count(f"reading images of {side}", done, total)
-
-        domains[side], _ = data.open_domain(folder, classes, skip_unreadable=None, progress=progress, names=used[side])
+    for side in ("a", "b"):
+        domains[side], _ = _open_side(settings, side, display, skip_unreadable=None, names=used[side])
         places[side] = {name: place for place, name in enumerate(domains[side].names)}
     return Dataset(
         domains["a"],
@@ -164,6 +156,18 @@ def reopen_dataset(settings: TrainSettings, record: Mapping[str, Any], display: 
         pairs=tuple((places["a"][left], places["b"][right]) for left, right in record["pairs"]),
         unpaired_a=tuple(places["a"][name] for name in record["unpaired_a"]),
         unpaired_b=tuple(places["b"][name] for name in record["unpaired_b"]),
+    )
+
+
+def _open_side(settings: TrainSettings, side: str, display: Display, **options: Any) -> tuple[data.Domain, list[str]]:
+    """`open_domain` of one side's folder, with its classes, in front of whoever watches."""
+    folder, table = (settings.a, settings.a_classes) if side == "a" else (settings.b, settings.b_classes)
+    classes = read_classes(table) if table else None
+    return data.open_domain(
+        folder,
+        classes,
+        progress=lambda done, total: display.count(f"reading images of {side}", done, total),
+        **options,
     )
 
 

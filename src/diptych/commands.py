@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from diptych.config import (
     TrainSettings,
     TranslateSettings,
 )
-from diptych.dataset import readable_images
+from diptych.dataset import open_domain
 from diptych.display import Display, Silent
 from diptych.errors import DiptychError, some
 from diptych.files import write_json, write_text
@@ -46,11 +47,14 @@ def select(settings: SelectSettings, display: Display | None = None) -> Path:
     if there:
         raise DiptychError(f"{there[0]} exists, and pairs.csv may hold your partners; choose another --out")
     _check_out(out)
-    names = list_images(folder)
     if settings.skip_unreadable:
-        names, skipped = readable_images(folder)
+        domain, skipped = open_domain(folder, None, skip_unreadable=True)
+        there_are = list(domain.names)
         for problem in skipped:
             display.note(f"skipped {problem}")
+    else:
+        there_are = list_images(folder)
+    names = there_are
     within_rows: list[tuple[str, str]] = []
     if settings.within is not None:
         within_rows = read_rows(settings.within)
@@ -60,7 +64,7 @@ def select(settings: SelectSettings, display: Display | None = None) -> Path:
     given_rows = read_rows(settings.given) if settings.given is not None else []
     given = [left for left, _ in given_rows if left]
     if settings.given is not None:
-        _check_present(given, list_images(folder), settings.given, folder)
+        _check_present(given, there_are, settings.given, folder)
         names = sorted({*names, *given})
     if settings.budget < 1:
         raise DiptychError(f"--budget {settings.budget}: choose at least 1 image")
@@ -144,7 +148,7 @@ def train(
         "format": 1,
         "diptych": __version__,
         "python": platform.python_version(),
-        "torch": _version_of("torch"),
+        "torch": version("torch"),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": str(device),
         "precision": training.precision,
@@ -205,10 +209,6 @@ def _run(training: Any, display: Display, stop: Callable[[], bool]) -> int:
     folder, data = training.folder, training.batches.dataset
     counts = f"{len(data.pairs)} pairs; unpaired: {len(data.unpaired_a)} of a, {len(data.unpaired_b)} of b"
     display.note(f"{folder.name}: {counts}; {training.device.type}, {training.precision}")
-    if not data.pairs and training.batches.can_use_pairs:
-        display.note(
-            f"{folder.name}: no pairs are known, so it learns from unpaired images only; --pairs gives it some"
-        )
     step = run_loop(training, display, stop)
     if not (folder / "checkpoints.json").exists():
         return step  # stopped before the first step: there is nothing to report
@@ -227,12 +227,6 @@ def _run(training: Any, display: Display, stop: Callable[[], bool]) -> int:
         runs={folder.name: folder},
     )
     return step
-
-
-def _version_of(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)
 
 
 def translate(settings: TranslateSettings, display: Display | None = None) -> list[Path]:

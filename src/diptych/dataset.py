@@ -101,12 +101,6 @@ def open_domain(
     return domain, [str(problem) for problem in wrong]
 
 
-def readable_images(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of the images below `folder` that can be read, and what is wrong with the others, a line each."""
-    domain, problems = open_domain(folder, None, skip_unreadable=True)
-    return list(domain.names), problems
-
-
 def with_pairs(dataset: Dataset, pairs: str, seed: int) -> Dataset:
     """Settle which pairs are known: `"none"`, `"all"` (same stems), a number (that many of those, at random) or a CSV.
 

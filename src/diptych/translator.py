@@ -141,9 +141,7 @@ class Translator:
         with torch.inference_mode():
             out = self.run(torch.from_numpy(to_float(pixels))[None], direction)  # (1, C, H, W)
             out = out[:, :, : seen[1], : seen[0]]
-            if (seen[1], seen[0]) != (height, width):
-                out = F.interpolate(out, (height, width), mode="bilinear", align_corners=False, antialias=True)
-        answer: Floats = out[0].float().cpu().numpy()
+            answer: Floats = resized(out, (width, height))[0].float().cpu().numpy()
         return answer
 
     def run(self, images: Tensor, direction: str) -> Tensor:
@@ -180,6 +178,14 @@ class Translator:
                 f"give a run that was trained with --direction {direction}"
             )
         return direction
+
+
+def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """`(B, C, H, W)` continuous images at `size` = (width, height), bilinearly; shrinking is antialiased."""
+    width, height = size
+    if images.shape[2:] == (height, width):
+        return images
+    return F.interpolate(images, (height, width), mode="bilinear", align_corners=False, antialias=True)
 
 
 def checkpoint_folder(folder: Path, checkpoint: str) -> Path:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from PIL import Image
 
 from diptych.errors import DiptychError, some
 from diptych.evaluation import classes as class_family
@@ -24,7 +26,7 @@ from diptych.images import (
     to_float,
 )
 from diptych.pairs import same_stem
-from diptych.translator import Translator
+from diptych.translator import Translator, resized
 
 Progress = Callable[[int, int], None]
 OUTPUT_FILTER = "bilinear (antialiased when shrinking)"
@@ -94,25 +96,19 @@ def score_folder(
             if image.mode in ("P", "L", "1", "I", "I;16"):
                 scores.add_map(class_map_of(image, classes, str(source), size), truth)
             else:
-                scores.add(_resized(pixels_of(image), size), truth)
+                scores.add(_continuous(image, size), truth)
         else:
             truth = read_pixels(target)
-            scores.add(_resized(pixels_of(image), (truth.shape[1], truth.shape[0])), truth)
+            scores.add(_continuous(image, (truth.shape[1], truth.shape[0])), truth)
         if progress is not None:
             progress(done, len(files.inputs))
     return _record(scores, f"{OUTPUT_FILTER}, class ids by nearest neighbour, to the truth's size")
 
 
-def _resized(pixels: Any, size: tuple[int, int]) -> Floats:
-    import torch
-    import torch.nn.functional as F
-
-    values = to_float(pixels)
-    if values.shape[1:] == (size[1], size[0]):
-        return values
-    whole = torch.from_numpy(values)[None]
-    out = F.interpolate(whole, (size[1], size[0]), mode="bilinear", align_corners=False, antialias=True)
-    return np.asarray(out[0].numpy())
+def _continuous(image: Image.Image, size: tuple[int, int]) -> Floats:
+    """A saved translation as its generator gave it, float32 `(3, H, W)`, at `size` = (width, height)."""
+    values = torch.from_numpy(to_float(pixels_of(image)))[None]
+    return np.asarray(resized(values, size)[0].numpy())
 
 
 def _record(scores: ClassScores | PictureScores, resize_filter: str) -> dict[str, Any]:
