@@ -210,6 +210,32 @@ FOLDERS_AND_IMAGES = [
         "nowhere.csv: cannot be read",
         "id,name,red,green,blue",
     ),
+    bad(
+        "unpaired from nowhere", lambda w: w.train("shukla", "--unpaired-b", "nowhere"), "nowhere: no such", "give the"
+    ),
+    bad(
+        "text as png among unpaired images from elsewhere",
+        lambda w: w.spoil("scene100.png", b"hello", "val_photos").train("shukla", "--unpaired-a", w.data.val_photos),
+        "val_photos/scene100.png",
+        "--skip-unreadable",
+    ),
+    bad(
+        "unpaired from elsewhere with a stray id",
+        lambda w: w.spoil("scene100.png", png(stray(99)), "val_labels").train(
+            "shukla", "--unpaired-b", w.data.val_labels
+        ),
+        "val_labels/scene100.png: holds the ids 99",
+        "mend the class map",
+    ),
+    bad(
+        "unpaired from elsewhere smaller than the crop",
+        lambda w: w.spoil("tiny.png", png(in_colour((1, 2, 3)).resize((31, 24))), "val_photos").train(
+            "shukla", "--unpaired-a", w.data.val_photos
+        ),
+        "val_photos: smaller than the crop of 32x24",
+        "tiny.png (31x24)",
+        "give a smaller --size",
+    ),
 ]
 
 PAIRS = [
@@ -239,6 +265,15 @@ PAIRS = [
     bad("missing file", lambda w: w.train("shukla", "--pairs", "p.csv"), "p.csv: cannot be read", "columns a,b"),
     bad("more than there are", lambda w: w.train("shukla", "--pairs", 7), "--pairs 7", "only 6", "smaller number"),
     bad("pix2pix without pairs", lambda w: w.train("pix2pix", "--pairs", "none"), "has none", "give --pairs"),
+    bad(
+        "unpaired not elsewhere",
+        lambda w: w.train(
+            *("shukla", "--unpaired-b", w.data.val_labels),
+            *("--unpaired", w.file("u.csv", "a,b\nscene000.png,scene001.png\n")),
+        ),
+        "u.csv: scene001.png is not in",
+        "val_labels; mend the names",
+    ),
     bad("nothing at all", lambda w: w.train("shukla", "--unpaired", 0), "nothing to train on", "give --pairs or"),
     bad(
         "different shapes",
@@ -281,6 +316,21 @@ SELECT = [
         "--budget 1",
         "g.csv holds 2",
     ),
+    bad("unpaired above", lambda w: w.select("--budget", 2, "--unpaired", 7), "--unpaired 7", "only 6", "give at most"),
+    bad(
+        "unpaired above what it is within",
+        lambda w: w.select("--budget", 1, "--unpaired", 2, "--within", w.file("w.csv", "a\nscene000.png\n")),
+        "--unpaired 2",
+        "only 1 images",
+    ),
+    bad("unpaired below the budget", lambda w: w.select("--budget", 4, "--unpaired", 3), "--budget 4", "--unpaired;"),
+    bad("unpaired 0", lambda w: w.select("--budget", 2, "--unpaired", 0), "unpaired", "greater than or equal to 1"),
+    bad(
+        "unpaired.csv there",
+        lambda w: w.select("--budget", 2, "--unpaired", 3, "--out", w.used("unpaired.csv")),
+        "unpaired.csv exists",
+        "choose another --out",
+    ),
     bad("no folder", lambda _: ["select", "--budget", 2], "select needs PHOTOS, --out", "select --help"),
 ]
 
@@ -310,6 +360,16 @@ SETTINGS = [
     bad("no size", lambda w: w.train("shukla", size="big"), "size", "'big'", "such as 128x96"),
     bad(
         "unpaired with pix2pix", lambda w: w.train("pix2pix", "--unpaired", 3), "pix2pix ignores --unpaired;", "take it"
+    ),
+    bad(
+        "unpaired-a with pix2pix",
+        lambda w: w.train("pix2pix", "--unpaired-a", w.data.val_photos),
+        "pix2pix ignores --unpaired-a; take it out",
+    ),
+    bad(
+        "unpaired-b with supervised",
+        lambda w: w.train("supervised", "--unpaired-b", w.data.val_labels),
+        "supervised ignores --unpaired-b; take it out",
     ),
     bad(
         "pool with pix2pix",

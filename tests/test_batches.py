@@ -1,6 +1,7 @@
 """Batches are a function of seed and step; pixels that hold their own coordinates show where each row was cropped."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from diptych.batches import Batch, Batches, Rhythm, rhythm_of
+from diptych.batches import Batch, Batches, Mixed, Passes, Rows, rhythm_of
 from diptych.dataset import Dataset, Domain
 from diptych.images import Classes
 
@@ -46,7 +47,9 @@ def make_dataset(
 
 def make_batches(dataset: Dataset, rhythm: str, **settings: Any) -> Batches:
     settings = {"batch_size": 2, "seed": 3, "jitter": JITTER} | settings
-    return Batches(dataset, rhythm, (WIDTH, HEIGHT), **settings)
+    larger_side = max(len(dataset.unpaired_a), len(dataset.unpaired_b))
+    order = rhythm_of(rhythm, len(dataset.pairs), larger_side, settings["batch_size"], paired_steps=3)
+    return Batches(dataset, order, (WIDTH, HEIGHT), **settings)
 
 
 def bytes_of(images: Tensor) -> NDArray[np.int64]:
@@ -144,9 +147,10 @@ def test_jitter_1_leaves_the_crop_no_freedom(tmp_path: Path) -> None:
 
 def test_images_are_loaded_at_the_papers_286_of_256() -> None:
     data = Dataset(Domain(Path("a"), (), ()), Domain(Path("b"), (), ()))
-    assert Batches(data, "pairs", (256, 256), batch_size=1, seed=0).load_size == (286, 286)
+    pairs = Passes(1, 1, 0)
+    assert Batches(data, pairs, (256, 256), batch_size=1, seed=0).load_size == (286, 286)
     # 128 * 286 / 256 = 143 and 96 * 286 / 256 = 107.25.
-    assert Batches(data, "pairs", (128, 96), batch_size=1, seed=0).load_size == (143, 107)
+    assert Batches(data, pairs, (128, 96), batch_size=1, seed=0).load_size == (143, 107)
 
 
 def test_images_of_any_size_are_resized_before_the_crop(tmp_path: Path) -> None:
@@ -157,7 +161,8 @@ def test_images_of_any_size_are_resized_before_the_crop(tmp_path: Path) -> None:
     Image.fromarray(halves).save(tmp_path / "a" / "x.png")
     domain = Domain(tmp_path / "a", ("x.png",), ((24, 9),))
     data = Dataset(domain, domain, pairs=((0, 0),))
-    values = bytes_of(Batches(data, "pairs", LOAD, batch_size=1, seed=0, jitter=1, flip=False).at(0).a)[0]
+    pairs = Passes(1, 1, 0)
+    values = bytes_of(Batches(data, pairs, LOAD, batch_size=1, seed=0, jitter=1, flip=False).at(0).a)[0]
     assert values.shape == (3, 9, 12)
     assert (values[..., :4] == 0).all()
     assert (values[..., 8:] == 200).all()
@@ -245,41 +250,107 @@ def test_images_are_read_once_while_they_fit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pairs", "unpaired", "batch_size", "rhythm"),
+    ("pairs", "unpaired", "batch_size", "balance", "steps"),
     [
-        (20, 200, 2, Rhythm(100, 100)),  # 10 times 20 pairs
-        (3, 10, 2, Rhythm(5, 5)),
-        (1, 10, 2, Rhythm(5, 5)),  # 10 times 1 pair
-        (150, 200, 1, Rhythm(200, 200)),  # neither once nor twice would balance
-        (1, 1, 4, Rhythm(1, 1)),
-        (7, 7, 2, Rhythm(4, 4)),
-        (10, 4, 2, Rhythm(5, 2)),  # more pairs than unpaired: once all pairs
-        (3, 7, 1, Rhythm(7, 7)),
+        (20, 200, 2, None, (100, 100)),  # 10 times 20 pairs
+        (3, 10, 2, None, (5, 5)),
+        (1, 10, 2, None, (5, 5)),  # 10 times 1 pair
+        (150, 200, 1, None, (200, 200)),  # neither once nor twice would balance
+        (1, 1, 4, None, (1, 1)),
+        (7, 7, 2, None, (4, 4)),
+        (10, 4, 2, None, (5, 2)),  # more pairs than unpaired: once all pairs
+        (3, 7, 1, None, (7, 7)),
+        (20, 200, 1, 1.0, (20, 200)),  # unbalanced
+        (21, 200, 2, 1.0, (11, 100)),
+        (20, 200, 1, 10.0, (200, 200)),
+        (5, 9, 2, 2.5, (8, 5)),  # 3 steps 2.5 times, to the nearest even
+        (5, 9, 2, 0.1, (1, 5)),  # never none
     ],
 )
-def test_passes_repeat_the_pairs_until_balanced(pairs: int, unpaired: int, batch_size: int, rhythm: Rhythm) -> None:
-    assert rhythm_of("passes", pairs, unpaired, batch_size) == rhythm
-
-
-def kinds(rhythm: Rhythm, steps: int) -> list[tuple[bool, int]]:
-    return [rhythm.at(step) for step in range(steps)]
+def test_passes(pairs: int, unpaired: int, batch_size: int, balance: float | None, steps: tuple[int, int]) -> None:
+    assert rhythm_of("passes", pairs, unpaired, batch_size, balance=balance) == Passes(batch_size, *steps)
 
 
 def test_the_paired_pass_comes_first_and_counts_go_on() -> None:
-    paired, unpaired = True, False
-    first = [(paired, 0), (paired, 1), (unpaired, 0), (unpaired, 1), (unpaired, 2)]
-    second = [(paired, 2), (paired, 3), (unpaired, 3), (unpaired, 4), (unpaired, 5)]
-    assert kinds(Rhythm(2, 3), 10) == first + second
+    first = [(2, 0, 0), (2, 2, 0), (0, 4, 0), (0, 4, 2), (0, 4, 4)]
+    second = [(2, 4, 6), (2, 6, 6), (0, 8, 6), (0, 8, 8), (0, 8, 10)]
+    passes = Passes(2, 2, 3)
+    assert [passes(step) for step in range(10)] == [Rows(*row) for row in first + second]
 
 
-@pytest.mark.parametrize(("name", "pairs", "unpaired"), [("pairs", 3, 10), ("pairs", 3, 0), ("passes", 3, 0)])
+@pytest.mark.parametrize(
+    ("name", "pairs", "unpaired"),
+    [("pairs", 3, 10), ("pairs", 3, 0), ("passes", 3, 0), ("phases", 3, 0), ("mixed", 3, 0)],
+)
 def test_only_paired_steps(name: str, pairs: int, unpaired: int) -> None:
-    assert kinds(rhythm_of(name, pairs, unpaired, 2), 4) == [(True, 0), (True, 1), (True, 2), (True, 3)]
+    rhythm = rhythm_of(name, pairs, unpaired, 2, paired_steps=1)
+    assert [(rhythm(step).pairs, rhythm(step).pairs_before) for step in range(4)] == [(2, 0), (2, 2), (2, 4), (2, 6)]
 
 
-@pytest.mark.parametrize(("name", "pairs", "unpaired"), [("unpaired", 3, 10), ("unpaired", 0, 9), ("passes", 0, 9)])
+@pytest.mark.parametrize(
+    ("name", "pairs", "unpaired"),
+    [("unpaired", 3, 10), ("unpaired", 0, 9), ("passes", 0, 9), ("phases", 0, 9), ("mixed", 0, 9)],
+)
 def test_only_unpaired_steps(name: str, pairs: int, unpaired: int) -> None:
-    assert kinds(rhythm_of(name, pairs, unpaired, 2), 4) == [(False, 0), (False, 1), (False, 2), (False, 3)]
+    rhythm = rhythm_of(name, pairs, unpaired, 2, paired_steps=3)
+    assert [(rhythm(step).pairs, rhythm(step).unpaired_before) for step in range(4)] == [(0, 0), (0, 2), (0, 4), (0, 6)]
+
+
+def test_phases_are_pairs_first_and_then_unpaired_images_only() -> None:
+    phases = rhythm_of("phases", 5, 9, 2, paired_steps=3)
+    assert [phases(step) for step in range(5)] == [
+        Rows(2, 0, 0),
+        Rows(2, 2, 0),
+        Rows(2, 4, 0),
+        Rows(0, 6, 0),
+        Rows(0, 6, 2),
+    ]
+    assert phases(1003) == Rows(0, 6, 2000)
+    assert rhythm_of("phases", 5, 9, 2, paired_steps=0)(0) == Rows(0, 0, 0)
+
+
+def test_mixed_batches_are_half_pairs() -> None:
+    assert rhythm_of("mixed", 5, 9, 5) == Mixed(5)
+    assert [Mixed(5)(step) for step in range(3)] == [Rows(2, 0, 0), Rows(2, 2, 3), Rows(2, 4, 6)]
+
+
+@pytest.mark.parametrize("rhythm", ["pairs", "unpaired", "passes", "phases", "mixed"])
+def test_no_rhythm_leaves_out_or_repeats_a_place(rhythm: str) -> None:
+    order = rhythm_of(rhythm, 3, 11, 4, paired_steps=5)
+    pairs = unpaired = 0
+    for step in range(40):
+        rows = order(step)
+        assert (rows.pairs_before, rows.unpaired_before) == (pairs, unpaired)
+        pairs, unpaired = pairs + rows.pairs, unpaired + 4 - rows.pairs
+
+
+def test_a_mixed_batch_has_its_pairs_first(tmp_path: Path) -> None:
+    pairs = [(0, 6), (2, 1), (4, 0)]
+    batches = make_batches(make_dataset(tmp_path, pairs=pairs), "mixed", batch_size=4)
+    together = 0
+    for step in range(15):
+        batch = batches.at(step)
+        assert batch.n_pairs == 2
+        rows = list(zip(crops(batch.a), crops(batch.b), strict=True))
+        for (*where, i), (*where_b, j) in rows[:2]:
+            assert where == where_b
+            assert (i, j - 100) in pairs
+        together += sum(a[:3] == b[:3] for a, b in rows[2:])
+    assert together < 10  # of 30 unpaired rows, which share crop and flip by chance alone: 1 in 40
+
+
+def test_unpaired_images_may_come_from_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "pairs").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    data = make_dataset(tmp_path / "pairs", pairs=[(0, 6), (2, 1)], unpaired=False)
+    other = make_dataset(tmp_path / "elsewhere", counts=(3, 4))
+    for name in other.b.names:  # their numbers are 200, 201, ...
+        coordinates(other.b.folder / name, 200 + int(name.removesuffix(".png")))
+    data = replace(data, unpaired_a=(1, 3), unpaired_b=(0, 2), elsewhere_b=other.b)
+    of_a, of_b = numbers(make_batches(data, "passes"), 4)
+    assert set(zip(of_a[:2], of_b[:2], strict=True)) == {(0, 6), (2, 1)}
+    assert set(of_a[2:4]) == {1, 3}
+    assert set(of_b[2:4]) == {100, 102}
 
 
 def test_a_full_round_of_passes(tmp_path: Path) -> None:
@@ -331,10 +402,56 @@ def test_a_class_map_is_cropped_and_flipped_with_its_photo(tmp_path: Path) -> No
         assert np.array_equal(bytes_of(batch.a)[:, 0], 10 * bytes_of(batch.b)[:, 0])
 
 
+def test_class_targets_are_the_crop_of_the_class_map_and_void_is_left_out(tmp_path: Path) -> None:
+    # Void is the first row of the table: class n has the row n + 1 and is target n.
+    ids, names = (255, *range(10, 21)), ("void", *"abcdefghijk")
+    classes = Classes(ids, names, np.array([(99, 9, 9), *((n, 0, n) for n in range(11))], np.uint8), void=0)
+    (tmp_path / "labels").mkdir()
+    columns = np.array([*range(10, 21), 255], np.uint8)  # the last column is void
+    Image.fromarray(np.tile(columns, (9, 1))).save(tmp_path / "labels" / "x.png")
+    labels = Domain(tmp_path / "labels", ("x.png",), (LOAD,), classes)
+    batches = make_batches(Dataset(labels, labels, pairs=((0, 0),), unpaired_a=(0,), unpaired_b=(0,)), "mixed")
+    seen = set()
+    for step in range(30):
+        batch = batches.at(step)
+        for images, targets in ((batch.a, batch.a_classes), (batch.b, batch.b_classes)):
+            assert targets is not None
+            assert targets.dtype == torch.int64
+            red = bytes_of(images)[:, 0]  # (B, H, W), the class's number, 99 for void
+            assert np.array_equal(np.where(red == 99, -100, red), targets.numpy())
+            seen |= set(np.unique(targets))
+    assert seen == {-100, *range(11)}
+
+
+def test_photos_have_no_class_targets(tmp_path: Path) -> None:
+    batch = make_batches(make_dataset(tmp_path), "unpaired").at(0)
+    assert batch.a_classes is None
+    assert batch.b_classes is None
+
+
+def test_nearest_pixels_where_asked(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    stripes = np.zeros((LOAD[1], 2 * LOAD[0], 3), np.uint8)
+    stripes[:, ::2] = 200
+    Image.fromarray(stripes).save(tmp_path / "a" / "x.png")
+    domain = Domain(tmp_path / "a", ("x.png",), ((24, 9),))
+    data = Dataset(domain, domain, pairs=((0, 0),))
+
+    def values(resample: Image.Resampling) -> set[int]:
+        return set(np.unique(bytes_of(make_batches(data, "pairs", resample=resample).at(0).a)).tolist())
+
+    assert values(Image.Resampling.NEAREST) <= {0, 200}
+    assert values(Image.Resampling.BICUBIC) & set(range(50, 150))
+
+
 def test_to_moves_both_sides_and_keeps_the_rest() -> None:
-    batch = Batch(torch.zeros(2, 3, 4, 5), torch.ones(2, 3, 4, 5), n_pairs=1)
+    targets = torch.arange(40).view(2, 4, 5)
+    batch = Batch(torch.zeros(2, 3, 4, 5), torch.ones(2, 3, 4, 5), n_pairs=1, b_classes=targets)
     moved = batch.to(torch.device("cpu"), torch.channels_last)
     assert moved.n_pairs == 1
+    assert moved.a_classes is None
+    assert moved.b_classes is not None
+    assert torch.equal(moved.b_classes, targets)
     assert torch.equal(moved.b, batch.b)
     assert moved.a.is_contiguous(memory_format=torch.channels_last)
     assert moved.b.is_contiguous(memory_format=torch.channels_last)

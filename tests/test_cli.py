@@ -23,6 +23,7 @@ from conftest import CLASSES, Folders, diptych, make_folders, said_one_line, tin
 from diptych import commands, recipes
 from diptych.cli import COMMANDS, main, parse
 from diptych.config import ResumeSettings, TrainSettings, setting_names
+from diptych.scenes import write_scenes
 
 
 def log_of(run: Path) -> list[dict[str, Any]]:
@@ -197,7 +198,7 @@ def test_the_truth_scores_itself_as_perfect(folders: Folders, tmp_path: Path) ->
 
 
 TERMS = {
-    "pix2pix": {"adversarial_b", "reconstruction_b", "judge_b_given_a"},
+    "pix2pix": {"adversarial_b_given_a", "reconstruction_b", "judge_b_given_a"},
     "cyclegan": {f"{term}_{side}" for term in ("adversarial", "cycle", "identity", "judge") for side in "ab"},
 }
 
@@ -216,7 +217,7 @@ def test_pix2pix_learns_the_direction_it_is_given(folders: Folders, tmp_path: Pa
     run = tmp_path / "run"
     words = ("--a", folders.photos, "--b", folders.labels, "--b-classes", folders.classes, *tiny("pix2pix"))
     assert diptych("train", "pix2pix", *words, "--steps", 1, "--direction", "b_to_a", "--out", run) == 0
-    assert set(terms_of(run)[1]) == {"adversarial_a", "reconstruction_a", "judge_a_given_b"}
+    assert set(terms_of(run)[1]) == {"adversarial_a_given_b", "reconstruction_a", "judge_a_given_b"}
     assert diptych("translate", run, folders.val_labels, "--out", tmp_path / "out") == 0
     assert Image.open(tmp_path / "out" / "scene100.png").mode == "RGB"
 
@@ -296,6 +297,63 @@ def test_given_pairs_stay_with_their_partners_and_count(folders: Folders, tmp_pa
     assert len(rows) == 5
     assert rows["scene007.png"] == "mine.png"
     assert rows["scene002.png"] == "scene002.png"
+
+
+@pytest.mark.parametrize("selector", ["kmedoids", "random"])
+def test_a_nested_selection_is_two_selections(selector: str, folders: Folders, tmp_path: Path) -> None:
+    words = ("--selector", selector, "--seed", 4, "--partners", folders.labels)
+    within, given = tmp_path / "within.csv", tmp_path / "given.csv"
+    within.write_text("a\n" + "".join(f"scene{n:03d}.png\n" for n in range(1, 12)))
+    given.write_text("a,b\nscene006.png,mine.png\n")
+    bounds = ("--within", within, "--given", given)
+    select(folders, tmp_path / "once", 3, *words, *bounds, "--unpaired", 7)
+    select(folders, tmp_path / "first", 7, *words, *bounds)
+    wide = tmp_path / "first" / "pairs.csv"
+    select(folders, tmp_path / "second", 3, *words, "--within", wide, "--given", given)
+    once = tree(tmp_path / "once")
+    assert sorted(once) == ["chosen.png", "map.png", "pairs.csv", "unpaired.csv"]
+    assert once["unpaired.csv"] == wide.read_bytes()
+    for name in ("pairs.csv", "chosen.png"):
+        assert once[name] == (tmp_path / "second" / name).read_bytes()
+
+    chosen, unpaired = (dict(rows_of(tmp_path / "once" / name)) for name in ("pairs.csv", "unpaired.csv"))
+    assert (len(chosen), len(unpaired)) == (3, 7)
+    assert chosen.items() <= unpaired.items()
+    assert chosen["scene006.png"] == "mine.png"
+    assert "scene000.png" not in unpaired
+    assert all(right == left for left, right in unpaired.items() if left != "scene006.png")
+
+
+def test_a_budget_may_take_all_the_unpaired_ones(folders: Folders, tmp_path: Path) -> None:
+    rows = select(folders, tmp_path / "sel", 12, "--unpaired", 12)
+    assert rows_of(tmp_path / "sel" / "unpaired.csv") == rows
+    assert rows == [(f"scene{n:03d}.png", "") for n in range(12)]
+
+
+def test_a_nested_selection_is_trained_on(folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sel, run = tmp_path / "sel", tmp_path / "run"
+    select(folders, sel, 2, "--unpaired", 6, "--partners", folders.labels)
+    said = capsys.readouterr().out
+    assert said.startswith(f"2 images chosen among the 6 in {sel / 'unpaired.csv'}, shown in ")
+    line = said.partition("Next: diptych ")[2].split()
+    assert line[-6:] == ["--pairs", str(sel / "pairs.csv"), "--unpaired", str(sel / "unpaired.csv"), "--out", "RUN"]
+    assert diptych(*line[:-1], run, *tiny("shukla"), "--b-classes", folders.classes, "--steps", 1) == 0
+    unpaired = [left for left, _ in rows_of(sel / "unpaired.csv")]
+    assert json.loads((run / "data.json").read_text()) == {
+        "pairs": [[left, left] for left, _ in rows_of(sel / "pairs.csv")],
+        "unpaired_a": unpaired,
+        "unpaired_b": unpaired,
+    }
+
+
+def test_partners_that_wait_are_asked_for_after_a_nested_selection(
+    folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    select(folders, tmp_path / "sel", 3, "--unpaired", 5)
+    assert {right for _, right in rows_of(tmp_path / "sel" / "unpaired.csv")} == {""}
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert f"write the 3 missing partners into column b of {tmp_path / 'sel' / 'pairs.csv'}" in said
 
 
 def dry_run(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
@@ -382,6 +440,90 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(method: str, folders: Folders, t
     assert commands.resume(ResumeSettings(run=tmp_path / "stopped"))[1] == 5
     assert_same_weights(tmp_path / "whole", tmp_path / "stopped", 5)
     assert terms_of(tmp_path / "whole") == terms_of(tmp_path / "stopped")
+
+
+@pytest.fixture
+def two_sources(tmp_path: Path) -> tuple[Path, Path]:
+    """Photos and labels of 4 scenes, and 7 other scenes of another size whose first 4 have the same file names."""
+    write_scenes(tmp_path / "own", 4, seed=0, size=(48, 40))
+    write_scenes(tmp_path / "other", 7, seed=1, size=(64, 48))
+    return tmp_path / "own", tmp_path / "other"
+
+
+def sides_of(own: Path) -> tuple[object, ...]:
+    return ("--a", own / "photos", "--b", own / "labels", "--b-classes", own / "classes.csv", "--size", "32x32")
+
+
+def first(count: int) -> list[str]:
+    return [f"{n:04d}.png" for n in range(count)]
+
+
+def test_unpaired_images_from_elsewhere_are_trained_on_and_resumed(
+    two_sources: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, other = two_sources
+    settings = train_settings(
+        *("shukla", *tiny("shukla"), *sides_of(own), "--pairs", 2, "--unpaired-b", other / "labels"),
+        *("--unpaired-a", own / "photos", "--balance", 1, "--steps", 6, "--log-every", 1, "--out", tmp_path / "whole"),
+    )
+    assert commands.train(settings) == (tmp_path / "whole", 6)
+    stopped = tmp_path / "stopped"
+    assert commands.train(settings.model_copy(update={"out": stopped}), stop=stop_before_step(3)) == (stopped, 3)
+    data = json.loads((stopped / "data.json").read_text())
+    assert (data["unpaired_a"], data["unpaired_b"]) == (first(4), first(7))
+    assert json.loads((stopped / "run.json").read_text())["data"] == {"pairs": 2, "unpaired_a": 4, "unpaired_b": 7}
+    assert diptych("resume", stopped) == 0
+    assert "stopped: 2 pairs; unpaired: 4 of a, 7 of b" in capsys.readouterr().err
+    assert_same_weights(tmp_path / "whole", stopped, 6)
+    assert terms_of(tmp_path / "whole") == terms_of(stopped)
+
+    plain = settings.model_copy(update={"out": tmp_path / "plain", "unpaired_b": None})
+    commands.train(plain)
+    terms, others = terms_of(tmp_path / "whole"), terms_of(tmp_path / "plain")
+    assert terms[1] == others[1]  # both pairs
+    assert terms[2].keys() == others[2].keys()
+    assert terms[2] != others[2]  # unpaired images
+
+
+def test_a_resumed_run_reads_only_what_it_uses_of_either_folder(
+    two_sources: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, other = two_sources
+    run = tmp_path / "run"
+    words = (*tiny("shukla"), *sides_of(own), "--unpaired-b", other / "labels", "--unpaired", 3, "--steps", 1)
+    assert diptych("train", "shukla", *words, "--out", run) == 0  # without pairs nothing of --b itself is in use
+    used = json.loads((run / "data.json").read_text())["unpaired_b"]
+    shutil.rmtree(own / "labels")
+    (own / "labels").mkdir()
+    for name in set(first(7)) - set(used):
+        (other / "labels" / name).write_bytes(b"broken")
+    assert diptych("resume", run, "--steps", 2) == 0
+    capsys.readouterr()
+    (other / "labels" / used[0]).unlink()
+    assert diptych("resume", run, "--steps", 3) == 2
+    assert f"{other / 'labels' / used[0]}: no such file" in said_one_line(capsys)
+    shutil.rmtree(other / "labels")
+    assert diptych("resume", run, "--steps", 3) == 2
+    assert f"{other / 'labels'}: no such folder any more" in said_one_line(capsys)
+
+
+def test_previews_show_unpaired_images_from_elsewhere(two_sources: tuple[Path, Path], tmp_path: Path) -> None:
+    own, other = two_sources
+    words = (*tiny("cyclegan"), *sides_of(own), "--unpaired-b", other / "labels", "--direction", "b_to_a", "--steps", 1)
+    assert diptych("train", "cyclegan", *words, "--out", tmp_path / "run") == 0
+    # Of 7 the first and the last are among the rows shown; only the folder elsewhere has a seventh.
+    assert (tmp_path / "run" / "previews" / "00000001.png").exists()
+
+
+def test_the_pairs_own_folder_is_not_elsewhere(folders: Folders, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(folders.labels)
+    words = (*tiny("shukla"), "--pairs", 4, "--steps", 1, "--a", folders.photos, "--b", folders.labels)
+    names = {}
+    for name, elsewhere in (("plain", ()), ("same", ("--unpaired-b", tmp_path / "link"))):
+        assert diptych("train", "shukla", *words, *elsewhere, "--unpaired", 4, "--out", tmp_path / name) == 0
+        names[name] = json.loads((tmp_path / name / "data.json").read_text())
+    assert names["same"] == names["plain"]
+    assert sorted(right for _, right in names["same"]["pairs"]) == names["same"]["unpaired_b"]  # the pairs come first
 
 
 def test_a_run_stopped_before_its_first_step_can_be_resumed(folders: Folders, tmp_path: Path) -> None:

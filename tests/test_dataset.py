@@ -1,6 +1,7 @@
 """Folders, pairs and what the unpaired passes draw from; every problem of the data is found here."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,13 @@ def test_class_maps_have_sizes_and_classes(tmp_path: Path) -> None:
     domain, _ = open_domain(tmp_path, CLASSES)
     assert domain.sizes == ((8, 6),)
     assert domain.classes is CLASSES
+
+
+def test_a_folder_of_which_nothing_is_asked_for_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"")
+    domain, skipped = open_domain(tmp_path, CLASSES, names=[])
+    assert (domain.folder, domain.names, domain.sizes, domain.classes) == (tmp_path, (), (), CLASSES)
+    assert skipped == []
 
 
 def test_only_the_names_asked_for_are_read(tmp_path: Path) -> None:
@@ -294,6 +302,69 @@ def test_one_side_without_unpaired_images() -> None:
     )
 
 
+# --- unpaired images from elsewhere
+
+
+def with_elsewhere(data: Dataset, a: list[str] | None = None, b: list[str] | None = None) -> Dataset:
+    """The same dataset, its unpaired images in folders of their own and of another size."""
+    sides = {"a": ("wild", a), "b": ("synthetic", b)}
+    folders = {
+        side: None if names is None else Domain(Path(folder), tuple(names), ((5, 7),) * len(names))
+        for side, (folder, names) in sides.items()
+    }
+    return replace(data, elsewhere_a=folders["a"], elsewhere_b=folders["b"])
+
+
+def test_the_unpaired_domain_is_the_pairs_own_unless_it_is_elsewhere() -> None:
+    data = with_elsewhere(same_names(2), b=["x.png"])
+    assert data.unpaired_domain("a") is data.a
+    assert data.unpaired_domain("b") is data.elsewhere_b
+    assert data.unpaired_domain("b").file(0) == Path("synthetic/x.png")
+
+
+@pytest.mark.parametrize("excludes_pairs", [False, True])
+def test_all_from_elsewhere(excludes_pairs: bool) -> None:
+    data = with_elsewhere(paired(same_names(3), (1, 0)), b=["v.png", "w.png", "x.png", "y.png", "z.png"])
+    drawn = with_unpaired(data, "all", excludes_pairs, seed=0)
+    assert drawn.unpaired_a == ((0, 2) if excludes_pairs else (0, 1, 2))
+    assert drawn.unpaired_b == (0, 1, 2, 3, 4)  # place 0 is no paired image here
+    assert drawn.pairs == ((1, 0),)
+
+
+def test_a_number_from_elsewhere_holds_no_pairs() -> None:
+    data = with_elsewhere(paired(same_names(10), (7, 7), (8, 8)), a=[f"{n}.jpg" for n in range(30)])
+    drawn = [with_unpaired(data, "4", False, seed) for seed in range(12)]
+    assert {len(set(one.unpaired_a)) for one in drawn} == {4}
+    assert max(max(one.unpaired_a) for one in drawn) >= 10
+    assert not any({7, 8} <= set(one.unpaired_a) for one in drawn)
+    assert all({7, 8} <= set(one.unpaired_b) for one in drawn)
+
+
+def test_the_cap_holds_for_a_small_folder_elsewhere() -> None:
+    drawn = with_unpaired(with_elsewhere(same_names(10), a=["x.jpg", "y.jpg"]), "4", False, seed=0)
+    assert drawn.unpaired_a == (0, 1)
+    assert len(drawn.unpaired_b) == 4
+
+
+def test_an_unpaired_file_names_images_of_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "u.csv"
+    write_pairs(path, [("04.jpg", "z.png"), ("02.jpg", "x.png")])
+    data = with_elsewhere(paired(same_names(6), (0, 1)), b=["x.png", "y.png", "z.png"])
+    drawn = with_unpaired(data, str(path), False, seed=0)
+    assert (drawn.unpaired_a, drawn.unpaired_b) == ((0, 2, 4), (0, 2))
+    write_pairs(path, [("04.jpg", "04.png")])
+    assert complaint_of_unpaired(data, str(path)).startswith(f"{path}: 04.png is not in synthetic")
+
+
+def test_an_unpaired_file_without_partners_leaves_elsewhere_to_chance(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "u.csv", [("00.jpg", ""), ("01.jpg", ""), ("02.jpg", "")])
+    data = with_elsewhere(paired(same_names(6), (0, 1)), b=[f"{n}.png" for n in range(9)])
+    drawn = [with_unpaired(data, str(tmp_path / "u.csv"), False, seed) for seed in range(6)]
+    assert {one.unpaired_a for one in drawn} == {(0, 1, 2)}
+    assert {len(set(one.unpaired_b)) for one in drawn} == {3}
+    assert len({one.unpaired_b for one in drawn}) > 1
+
+
 # --- the record
 
 
@@ -305,3 +376,9 @@ def test_the_record_holds_names() -> None:
         "unpaired_a": ["a.jpg", "c.jpg"],
         "unpaired_b": ["y.png"],
     }
+
+
+def test_the_record_holds_the_names_of_elsewhere() -> None:
+    data = with_elsewhere(two_domains(["a.jpg"], ["x.png"]), a=["v.jpg", "w.jpg"], b=["x.png", "z.png"])
+    record = replace(data, pairs=((0, 0),), unpaired_a=(1,), unpaired_b=(0, 1)).to_record()
+    assert record == {"pairs": [["a.jpg", "x.png"]], "unpaired_a": ["w.jpg"], "unpaired_b": ["x.png", "z.png"]}

@@ -110,7 +110,7 @@ def test_class_maps_come_out_as_ids_of_the_nearest_colour_and_raw_as_colours() -
 
 def test_a_class_map_goes_in_by_its_colours() -> None:
     subject = translator()
-    subject.spec = TranslatorSpec({}, (32, 24), "a_to_b", {"a": CLASSES, "b": None}, False)
+    subject.spec = TranslatorSpec({"a_to_b": {}}, (32, 24), "a_to_b", {"a": CLASSES, "b": None}, False)
     subject.generators = {"a_to_b": Same()}
     ids = np.full((24, 32), 7, np.uint8)
     ids[0, 0] = 3

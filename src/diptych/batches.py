@@ -4,17 +4,20 @@ The rhythm of paired and unpaired batches lives here. Orders are permutations, o
 comes again only after every other one of its side has come.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from diptych.dataset import Dataset, Domain
-from diptych.images import read_class_map, read_pixels, to_float
+from diptych.images import Classes, read_class_map, read_pixels, to_float
 
 PAIRS, SIDE_A, SIDE_B = 0, 1, 2  # what an order or a crop is drawn for
 
@@ -26,41 +29,91 @@ class Batch:
     a: Tensor  # (B, Ca, H, W) float32 in [-1, 1]
     b: Tensor  # (B, Cb, H, W) float32 in [-1, 1]
     n_pairs: int
+    a_classes: Tensor | None = None  # (B, H, W) int64 where a is a class map: 0 .. K-1 without void, and -100 for void
+    b_classes: Tensor | None = None
 
     def to(self, device: torch.device, memory_format: torch.memory_format) -> "Batch":
         """The same batch on `device`."""
-        a = self.a.to(device, memory_format=memory_format)
-        b = self.b.to(device, memory_format=memory_format)
-        return replace(self, a=a, b=b)
+        return Batch(
+            self.a.to(device, memory_format=memory_format),
+            self.b.to(device, memory_format=memory_format),
+            self.n_pairs,
+            None if self.a_classes is None else self.a_classes.to(device),
+            None if self.b_classes is None else self.b_classes.to(device),
+        )
 
 
 @dataclass(frozen=True)
-class Rhythm:
-    """How many steps a paired and an unpaired pass take; the two take turns, the paired one first."""
+class Rows:
+    """What one batch is made of: so many pairs, then unpaired images; and how many of each came in earlier batches."""
 
+    pairs: int
+    pairs_before: int
+    unpaired_before: int
+
+
+class Rhythm(Protocol):
+    def __call__(self, step: int) -> Rows:
+        """The rows of step `step`, counted from 0."""
+        ...
+
+
+@dataclass(frozen=True)
+class Passes:
+    """So many steps of pairs, then so many of unpaired images (None: for ever), turn by turn."""
+
+    batch_size: int
     paired_steps: int
-    unpaired_steps: int
+    unpaired_steps: int | None
 
-    def at(self, step: int) -> tuple[bool, int]:
-        """Is step `step` (from 0) a paired one, and how many of its kind came before it?"""
-        turn, place = divmod(step, self.paired_steps + self.unpaired_steps)
-        if place < self.paired_steps:
-            return True, turn * self.paired_steps + place
-        return False, turn * self.unpaired_steps + place - self.paired_steps
+    def __call__(self, step: int) -> Rows:
+        if self.unpaired_steps is None:
+            turn, place = 0, step
+        else:
+            turn, place = divmod(step, self.paired_steps + self.unpaired_steps)
+        paired = place < self.paired_steps
+        pairs_before = turn * self.paired_steps + min(place, self.paired_steps)
+        return Rows(
+            pairs=self.batch_size if paired else 0,
+            pairs_before=pairs_before * self.batch_size,
+            unpaired_before=(step - pairs_before) * self.batch_size,
+        )
 
 
-def rhythm_of(name: str, pairs: int, unpaired: int, batch_size: int) -> Rhythm:
+@dataclass(frozen=True)
+class Mixed:
+    """Half of every batch are pairs."""
+
+    batch_size: int
+
+    def __call__(self, step: int) -> Rows:
+        pairs = self.batch_size // 2
+        return Rows(pairs, pairs_before=step * pairs, unpaired_before=step * (self.batch_size - pairs))
+
+
+def rhythm_of(
+    name: str, pairs: int, unpaired: int, batch_size: int, *, balance: float | None = None, paired_steps: int = 0
+) -> Rhythm:
     """The rhythm `name` for so many pairs and so many images of the larger unpaired side.
 
-    `"pairs"` and `"unpaired"` know one kind of step. `"passes"` is Shukla et al.'s (section 4.1.5): a full pass over
-    the pairs, repeated until it takes as many steps as the full unpaired pass that follows.
+    - `"pairs"` and `"unpaired"` know one kind of step, and so does every rhythm where the other kind is missing.
+    - `"passes"` (Shukla et al., section 4.1.5): `ceil(pairs / batch_size)` steps times `balance`, then
+      `ceil(unpaired / batch_size)` steps. Without a `balance` the first are made as many as the second, or one whole
+      pass over the pairs where that is more.
+    - `"phases"` (Tripathy et al.): `paired_steps` of pairs, then unpaired ones to the end.
+    - `"mixed"`: both in every batch.
     """
     if name == "pairs" or unpaired == 0:
-        return Rhythm(1, 0)
+        return Passes(batch_size, 1, 0)
     if name == "unpaired" or pairs == 0:
-        return Rhythm(0, 1)
-    unpaired_steps = ceil(unpaired / batch_size)
-    return Rhythm(max(ceil(pairs / batch_size), unpaired_steps), unpaired_steps)
+        return Passes(batch_size, 0, 1)
+    if name == "phases":
+        return Passes(batch_size, paired_steps, None)
+    if name == "mixed":
+        return Mixed(batch_size)
+    once, unpaired_steps = ceil(pairs / batch_size), ceil(unpaired / batch_size)
+    steps = max(once, unpaired_steps) if balance is None else max(1, round(once * balance))
+    return Passes(batch_size, steps, unpaired_steps)
 
 
 class Batches:
@@ -73,47 +126,46 @@ class Batches:
     def __init__(
         self,
         dataset: Dataset,
-        rhythm: str,
+        rhythm: Rhythm,
         size: tuple[int, int],
         *,
         batch_size: int,
         seed: int,
         jitter: float = 286 / 256,
+        resample: Image.Resampling = Image.Resampling.BICUBIC,
         flip: bool = True,
         memory_bytes: int = 2 * 2**30,
     ) -> None:
         self.dataset = dataset
-        larger_side = max(len(dataset.unpaired_a), len(dataset.unpaired_b))
-        self.rhythm = rhythm_of(rhythm, len(dataset.pairs), larger_side, batch_size)
+        self.rhythm = rhythm
         self.width, self.height = size
         self.load_size = (round(self.width * jitter), round(self.height * jitter))
         self.batch_size = batch_size
         self.seed = seed
+        self.resample = resample
         self.flip = flip
         self.memory_left = memory_bytes
-        self.memory: dict[tuple[int, int], NDArray[np.uint8]] = {}
+        self.memory: dict[Path, NDArray[np.uint8]] = {}
         self.order = lru_cache(maxsize=8)(self._order)
 
     def at(self, step: int) -> Batch:
         """The batch of step `step`, counted from 0."""
-        paired, before = self.rhythm.at(step)
-        places = range(before * self.batch_size, (before + 1) * self.batch_size)
-        rows_a, rows_b = [], []
-        data = self.dataset
-        for place in places:
-            if paired:
-                i, j = data.pairs[self._draw(PAIRS, len(data.pairs), place)]
-                where = self._place_and_flip(PAIRS, place)
-                rows_a.append(self._crop(SIDE_A, i, *where))
-                rows_b.append(self._crop(SIDE_B, j, *where))
-            else:
-                i = data.unpaired_a[self._draw(SIDE_A, len(data.unpaired_a), place)]
-                j = data.unpaired_b[self._draw(SIDE_B, len(data.unpaired_b), place)]
-                rows_a.append(self._crop(SIDE_A, i, *self._place_and_flip(SIDE_A, place)))
-                rows_b.append(self._crop(SIDE_B, j, *self._place_and_flip(SIDE_B, place)))
-        a = torch.from_numpy(np.stack(rows_a))  # (B, 3, H, W)
-        b = torch.from_numpy(np.stack(rows_b))
-        return Batch(a, b, n_pairs=len(rows_a) if paired else 0)
+        data, rows = self.dataset, self.rhythm(step)
+        a, b = [], []
+        for place in range(rows.pairs_before, rows.pairs_before + rows.pairs):
+            i, j = data.pairs[self._draw(PAIRS, len(data.pairs), place)]
+            where = self._place_and_flip(PAIRS, place)
+            a.append(self._crop(data.a, i, *where))
+            b.append(self._crop(data.b, j, *where))
+        unpaired_a, unpaired_b = data.unpaired_domain("a"), data.unpaired_domain("b")
+        for place in range(rows.unpaired_before, rows.unpaired_before + self.batch_size - rows.pairs):
+            i = data.unpaired_a[self._draw(SIDE_A, len(data.unpaired_a), place)]
+            j = data.unpaired_b[self._draw(SIDE_B, len(data.unpaired_b), place)]
+            a.append(self._crop(unpaired_a, i, *self._place_and_flip(SIDE_A, place)))
+            b.append(self._crop(unpaired_b, j, *self._place_and_flip(SIDE_B, place)))
+        images_a, classes_a = _stack(a, data.a.classes)
+        images_b, classes_b = _stack(b, data.b.classes)
+        return Batch(images_a, images_b, rows.pairs, classes_a, classes_b)
 
     def _order(self, kind: int, count: int, turn: int) -> NDArray[np.int64]:
         return np.random.default_rng((self.seed, kind, turn)).permutation(count)
@@ -128,23 +180,27 @@ class Batches:
         top = int(rng.integers(self.load_size[1] - self.height + 1))
         return left, top, self.flip and bool(rng.random() < 0.5)
 
-    def _crop(self, side: int, index: int, left: int, top: int, flip: bool) -> NDArray[np.float32]:
-        domain = self.dataset.a if side == SIDE_A else self.dataset.b
-        whole = self._load(side, domain, index)
-        crop = whole[top : top + self.height, left : left + self.width]
-        if flip:
-            crop = crop[:, ::-1]
-        return to_float(domain.classes.paint(crop) if domain.classes else crop)  # (3, H, W)
+    def _crop(self, domain: Domain, index: int, left: int, top: int, flip: bool) -> NDArray[np.uint8]:
+        crop = self._load(domain, index)[top : top + self.height, left : left + self.width]
+        return crop[:, ::-1] if flip else crop  # (H, W, 3), or class rows (H, W)
 
-    def _load(self, side: int, domain: Domain, index: int) -> NDArray[np.uint8]:
-        whole = self.memory.get((side, index))
+    def _load(self, domain: Domain, index: int) -> NDArray[np.uint8]:
+        path = domain.file(index)
+        whole = self.memory.get(path)
         if whole is None:
-            path = domain.file(index)
             if domain.classes is not None:
                 whole = read_class_map(path, domain.classes, self.load_size)  # (H, W)
             else:
-                whole = read_pixels(path, self.load_size)  # (H, W, 3)
+                whole = read_pixels(path, self.load_size, self.resample)  # (H, W, 3)
             if whole.nbytes <= self.memory_left:
                 self.memory_left -= whole.nbytes
-                self.memory[side, index] = whole
+                self.memory[path] = whole
         return whole
+
+
+def _stack(crops: list[NDArray[np.uint8]], classes: Classes | None) -> tuple[Tensor, Tensor | None]:
+    """Crops -> images `(B, 3, H, W)` in [-1, 1], and for class maps what cross-entropy wants, int64 `(B, H, W)`."""
+    if classes is None:
+        return torch.from_numpy(np.stack([to_float(crop) for crop in crops])), None
+    painted = np.stack([to_float(classes.paint(rows)) for rows in crops])
+    return torch.from_numpy(painted), torch.from_numpy(np.stack([classes.targets(rows) for rows in crops]))

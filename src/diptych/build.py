@@ -10,16 +10,19 @@ from PIL import Image
 from torch import nn
 
 from diptych import dataset as data
-from diptych.batches import Batches
+from diptych.batches import Batches, rhythm_of
 from diptych.config import TrainSettings, parse_size
 from diptych.dataset import Dataset
 from diptych.display import Display
 from diptych.errors import DiptychError, nearest
 from diptych.evaluation.scoring import LabelledFiles, labelled_files, score_translator
+from diptych.features.backbone import perceptual_features
+from diptych.foreign import load_vgg16
 from diptych.images import Classes, Pixels, open_image, read_class_map, read_classes, read_pixels, to_pixels
+from diptych.losses import ADVERSARIAL
 from diptych.methods import METHODS
-from diptych.methods.base import Method, Options
-from diptych.networks import PATCH_LAYERS, PatchJudge, make_generator
+from diptych.methods.base import Method, Options, Perceptual
+from diptych.networks import PATCH_LAYERS, FCN8s, PatchJudge, make_generator
 from diptych.pictures import grid
 from diptych.training.loop import Preview, Schedule, Training, Validate
 from diptych.training.step import Precision, make_optimisers, prepare
@@ -27,6 +30,12 @@ from diptych.translator import Translator, TranslatorSpec
 
 PREVIEW_ROWS = 4
 CHANNELS = 3
+GENERATOR_SETTINGS: dict[str, dict[str, Any]] = {
+    "resnet": {"blocks": 9},
+    "unet": {"depth": 8, "skips": True, "leak": 0.2},
+    "fcn8s": {"encoder_weights": None},
+}
+"""The settings that only one kind of generator has, and their values unless set."""
 
 
 def resolve(settings: TrainSettings) -> TrainSettings:
@@ -47,14 +56,16 @@ def resolve(settings: TrainSettings) -> TrainSettings:
             values[name] = method.defaults[name] if values[name] is None else values[name]
         elif values[name] is not None and values[name] is not False:
             raise DiptychError(f"{settings.method} ignores --{name.replace('_', '-')}; take it out")
-    if values["rhythm"] not in method.rhythms:
-        raise DiptychError(f"{settings.method} has no rhythm {values['rhythm']!r}; choose {', '.join(method.rhythms)}")
+    _resolve_rhythm(values, method)
+    _resolve_objective(values, method)
 
-    for name, kind, default in (("blocks", "resnet", 9), ("depth", "unet", 8)):
-        if values["generator"] == kind:
-            values[name] = values[name] or default
-        elif values[name] is not None:
-            raise DiptychError(f"--generator {values['generator']} ignores --{name}; take it out")
+    for kind, own in GENERATOR_SETTINGS.items():
+        for name, default in own.items():
+            if values["generator"] == kind:
+                values[name] = default if values[name] is None else values[name]
+            elif values[name] is not None:
+                flag = name.replace("_", "-")
+                raise DiptychError(f"--generator {values['generator']} ignores --{flag}; take it out")
     values["judge"]["ndf"] = values["judge"]["ndf"] or values["ngf"]
 
     weights = method.default_weights(settings.direction)
@@ -65,8 +76,13 @@ def resolve(settings: TrainSettings) -> TrainSettings:
             f"--weights: {settings.method} has no term {unknown[0]!r}{hint} its terms: {', '.join(weights)}"
         )
     values["weights"] = weights | settings.weights
+    if values["perceptual"] is None:
+        for name in [name for name in weights if name.startswith("perceptual")]:
+            if settings.weights.get(name):
+                raise DiptychError(f"--weights: {name} compares a backbone's features; give --perceptual BACKBONE")
+            values["weights"][name] = 0.0
 
-    for name in ("a", "b", "out", "a_classes", "b_classes", "val_a", "val_b", "init_from"):
+    for name in ("a", "b", "unpaired_a", "unpaired_b", "out", "a_classes", "b_classes", "val_a", "val_b", "init_from"):
         if values[name] is not None:
             values[name] = Path(values[name]).resolve()
     for name in ("pairs", "unpaired"):
@@ -82,21 +98,54 @@ def resolve(settings: TrainSettings) -> TrainSettings:
     return settings
 
 
+def _resolve_rhythm(values: dict[str, Any], method: type[Method]) -> None:
+    """Fill in what depends on the order of batches."""
+    rhythm = values["rhythm"]
+    if rhythm not in method.rhythms:
+        raise DiptychError(f"{values['method']} has no rhythm {rhythm!r}; choose {', '.join(method.rhythms)}")
+    if rhythm == "mixed" and values["batch_size"] < 2:
+        raise DiptychError("--rhythm mixed puts pairs and unpaired images into each batch; give --batch-size 2 or more")
+    if rhythm == "phases" and values["paired_steps"] is None:
+        values["paired_steps"] = values["steps"] // 4
+    for name, owner in (("balance", "passes"), ("paired_steps", "phases")):
+        if values[name] is not None and rhythm != owner:
+            flag = name.replace("_", "-")
+            raise DiptychError(f"--{flag} belongs to the rhythm {owner}, this one is {rhythm}; take it out")
+
+
+def _resolve_objective(values: dict[str, Any], method: type[Method]) -> None:
+    """Fill in what depends on the target and on the kind of loss, and check that they fit together."""
+    target = values["direction"][-1]
+    if "loss" in method.defaults:
+        if values["loss"] is None:
+            values["loss"] = "pixel" if values[f"{target}_classes"] is None else "cross_entropy"
+        if values["loss"] == "cross_entropy" and values[f"{target}_classes"] is None:
+            raise DiptychError(f"--loss cross_entropy needs the classes of {target}; give --{target}-classes")
+    if values["pool_reals"] and values["adversarial"] and not ADVERSARIAL[values["adversarial"]].relativistic:
+        raise DiptychError(
+            f"--pool-reals: the generators' {values['adversarial']} term sees no real image; take it out, or give a "
+            "relativistic one such as --adversarial rsgan"
+        )
+
+
 def _check_sizes(settings: TrainSettings) -> None:
     width, height = parse_size(settings.size)
     if min(width, height) < 8:
         raise DiptychError(f"--size {settings.size}: no network can learn from that; give at least 8 pixels a side")
-    multiple = 4 if settings.generator == "resnet" else 2 ** (settings.depth or 0)
+    multiple = {"resnet": 4, "fcn8s": 32, "unet": 2 ** (settings.depth or 0)}[settings.generator or "resnet"]
     if width % multiple or height % multiple:
-        if settings.generator == "resnet":
+        if settings.generator != "unet":
             raise DiptychError(
-                f"--size {settings.size}: width and height must be multiples of 4 for a resnet generator"
+                f"--size {settings.size}: width and height must be multiples of {multiple} for this generator, "
+                f"{settings.generator}"
             )
         possible = max(depth for depth in range(13) if width % 2**depth == 0 and height % 2**depth == 0)
         way_out = f"give --depth {possible} or less" if possible >= 2 else "give a size with more factors of 2"
         raise DiptychError(
             f"--size {settings.size}: a unet of depth {settings.depth} needs multiples of {multiple}; {way_out}"
         )
+    if settings.adversarial is None:
+        return  # there are no judges
     smallest_for = {patch: 3 * 2**layers if layers else 1 for patch, layers in PATCH_LAYERS.items()}
     smallest = smallest_for[settings.judge.patch]
     if min(width, height) < smallest:
@@ -108,18 +157,20 @@ def _check_sizes(settings: TrainSettings) -> None:
 
 
 def open_dataset(settings: TrainSettings, display: Display) -> Dataset:
-    """Read both folders once and settle pairs and unpaired images; every problem of the data is found here."""
+    """Read the folders once and settle pairs and unpaired images; every problem of the data is found here."""
     smallest, skip = parse_size(settings.size), settings.skip_unreadable
     domains = {}
-    for side in ("a", "b"):
-        domain, skipped = _open_side(settings, side, display, smallest=smallest, skip_unreadable=skip)
+    for place, folder in _folders(settings).items():
+        domain, skipped = _open_folder(settings, place, folder, display, smallest=smallest, skip_unreadable=skip)
         for problem in skipped:
             display.note(f"skipped {problem}")
         if domain.classes is None and open_image(domain.file(0)).mode == "P":
-            question = f"if they are class maps, stop and give --{side}-classes"
+            question = f"if they are class maps, stop and give --{place[-1]}-classes"
             display.note(f"{domain.folder} holds palette images; {question}")
-        domains[side] = domain
-    dataset = Dataset(domains["a"], domains["b"])
+        domains[place] = domain
+    dataset = Dataset(
+        domains["a"], domains["b"], elsewhere_a=domains.get("elsewhere_a"), elsewhere_b=domains.get("elsewhere_b")
+    )
     if settings.pairs is not None:
         dataset = data.with_pairs(dataset, settings.pairs, settings.seed)
         if not dataset.pairs and settings.rhythm != "pairs":
@@ -139,34 +190,51 @@ def reopen_dataset(settings: TrainSettings, record: Mapping[str, Any], display: 
 
     Raises `DiptychError` where an image of that time is gone or cannot be read any more.
     """
-    used = {
-        "a": sorted({left for left, _ in record["pairs"]} | set(record["unpaired_a"])),
-        "b": sorted({right for _, right in record["pairs"]} | set(record["unpaired_b"])),
-    }
-    domains, places = {}, {}
-    for folder in (settings.a, settings.b):
+    folders = _folders(settings)
+    for folder in folders.values():
         if not folder.is_dir():
             raise DiptychError(f"{folder}: no such folder any more; bring it back, or mend its path in experiment.yaml")
-    for side in ("a", "b"):
-        domains[side], _ = _open_side(settings, side, display, skip_unreadable=None, names=used[side])
-        places[side] = {name: place for place, name in enumerate(domains[side].names)}
+    unpaired_in = {side: f"elsewhere_{side}" if f"elsewhere_{side}" in folders else side for side in ("a", "b")}
+    used: dict[str, set[str]] = {place: set() for place in folders}
+    for column, side in enumerate(("a", "b")):
+        used[side].update(pair[column] for pair in record["pairs"])
+        used[unpaired_in[side]].update(record[f"unpaired_{side}"])
+    domains, indices = {}, {}
+    for place, folder in folders.items():
+        names = sorted(used[place])
+        domains[place], _ = _open_folder(settings, place, folder, display, skip_unreadable=None, names=names)
+        indices[place] = {name: index for index, name in enumerate(domains[place].names)}
     return Dataset(
         domains["a"],
         domains["b"],
-        pairs=tuple((places["a"][left], places["b"][right]) for left, right in record["pairs"]),
-        unpaired_a=tuple(places["a"][name] for name in record["unpaired_a"]),
-        unpaired_b=tuple(places["b"][name] for name in record["unpaired_b"]),
+        pairs=tuple((indices["a"][left], indices["b"][right]) for left, right in record["pairs"]),
+        unpaired_a=tuple(indices[unpaired_in["a"]][name] for name in record["unpaired_a"]),
+        unpaired_b=tuple(indices[unpaired_in["b"]][name] for name in record["unpaired_b"]),
+        elsewhere_a=domains.get("elsewhere_a"),
+        elsewhere_b=domains.get("elsewhere_b"),
     )
 
 
-def _open_side(settings: TrainSettings, side: str, display: Display, **options: Any) -> tuple[data.Domain, list[str]]:
-    """`open_domain` of one side's folder, with its classes, in front of whoever watches."""
-    folder, table = (settings.a, settings.a_classes) if side == "a" else (settings.b, settings.b_classes)
-    classes = read_classes(table) if table else None
+def _folders(settings: TrainSettings) -> dict[str, Path]:
+    """Where the images are, by the name that `Dataset` has for it: `elsewhere_a` only if that is another folder."""
+    folders = {"a": settings.a, "b": settings.b}
+    for side, elsewhere in (("a", settings.unpaired_a), ("b", settings.unpaired_b)):
+        if elsewhere is not None and elsewhere.resolve() != folders[side].resolve():
+            folders[f"elsewhere_{side}"] = elsewhere
+    return folders
+
+
+def _open_folder(
+    settings: TrainSettings, place: str, folder: Path, display: Display, **options: Any
+) -> tuple[data.Domain, list[str]]:
+    """`open_domain` of one of the `_folders`, with the classes of its side, in front of whoever watches."""
+    side = place[-1]
+    table = settings.a_classes if side == "a" else settings.b_classes
+    what = "images" if place == side else "unpaired images"
     return data.open_domain(
         folder,
-        classes,
-        progress=lambda done, total: display.count(f"reading images of {side}", done, total),
+        read_classes(table) if table else None,
+        progress=lambda done, total: display.count(f"reading {what} of {side}", done, total),
         **options,
     )
 
@@ -174,27 +242,36 @@ def _open_side(settings: TrainSettings, side: str, display: Display, **options: 
 class NetworkMakers:
     """Makes the generators and judges that the settings describe."""
 
-    def __init__(self, settings: TrainSettings) -> None:
+    def __init__(self, settings: TrainSettings, classes: Mapping[str, Classes | None]) -> None:
         self.settings = settings
+        self.classes = classes
 
-    def architecture(self) -> dict[str, Any]:
-        """The generators' description, as stored beside their weights."""
-        settings = self.settings
-        kind = settings.generator or ""
-        size = {"blocks": settings.blocks} if kind == "resnet" else {"depth": settings.depth}
-        return {
-            "generator": kind,
+    def architecture(self, target: str) -> dict[str, Any]:
+        """The description of the generator that leads to domain `target`, as stored beside its weights."""
+        settings, classes = self.settings, self.classes[target]
+        architecture: dict[str, Any] = {
+            "generator": settings.generator,
             "in_channels": CHANNELS,
             "out_channels": CHANNELS,
             "ngf": settings.ngf,
-            **size,
-            "norm": settings.norm,
             "dropout": settings.dropout,
+            "head": "tanh",
         }
+        if settings.loss == "cross_entropy" and classes is not None:
+            architecture |= {"out_channels": len(classes.kept), "head": "logits"}
+        if settings.generator == "resnet":
+            architecture |= {"blocks": settings.blocks, "norm": settings.norm}
+        elif settings.generator == "unet":
+            architecture |= {"depth": settings.depth, "skips": settings.skips, "leak": settings.leak}
+            architecture |= {"norm": settings.norm}
+        return architecture
 
     def generator(self, source: str, target: str) -> nn.Module:
-        del source, target  # both domains have three channels
-        return make_generator(self.architecture())
+        del source  # both domains have three channels
+        generator = make_generator(self.architecture(target))
+        if isinstance(generator, FCN8s) and self.settings.encoder_weights is not None:
+            load_vgg16(generator, self.settings.encoder_weights)
+        return generator
 
     def judge(self, *domains: str) -> nn.Module:
         settings = self.settings
@@ -206,28 +283,39 @@ class NetworkMakers:
         )
 
 
-def make_method(settings: TrainSettings) -> Method:
-    """The method with fresh networks, seeded; `settings` are resolved."""
+def make_method(settings: TrainSettings, make: NetworkMakers, device: torch.device) -> Method:
+    """The method with fresh networks, seeded; `settings` are resolved. Only a backbone is on `device` already."""
     torch.manual_seed(settings.seed)
     options = Options(
         weights=settings.weights,
         direction=settings.direction,
         adversarial=settings.adversarial or "",
+        reconstruction_l2=settings.reconstruction_l2 or 0.0,
+        cycle_l2=settings.cycle_l2 or 0.0,
+        loss=settings.loss or "pixel",
+        perceptual=_perceptual(settings, device),
         pool_size=settings.pool_size or 0,
+        paired_pool_size=settings.paired_pool_size,
+        pool_reals=settings.pool_reals,
         seed=settings.seed,
     )
-    return METHODS[settings.method](NetworkMakers(settings), options)
+    return METHODS[settings.method](make, options)
 
 
-def make_translator(settings: TrainSettings, dataset: Dataset, method: Method) -> Translator:
+def _perceptual(settings: TrainSettings, device: torch.device) -> Perceptual | None:
+    if settings.perceptual is None:
+        return None
+    return perceptual_features(settings.perceptual, str(device), parse_size(settings.size))
+
+
+def make_translator(settings: TrainSettings, make: NetworkMakers, method: Method) -> Translator:
     """The method's generators, not copied: the translator is always as far as the training."""
     generators = {name: network for name, network in method.networks.items() if "_to_" in name}
-    architecture = NetworkMakers(settings).architecture()
     spec = TranslatorSpec(
-        architectures=dict.fromkeys(generators, architecture),
+        architectures={direction: make.architecture(direction[-1]) for direction in generators},
         size=parse_size(settings.size),
         direction=settings.direction,
-        classes={"a": dataset.a.classes, "b": dataset.b.classes},
+        classes=make.classes,
         train_mode=bool(settings.translate_in_train_mode),
     )
     return Translator(generators, spec)
@@ -279,21 +367,31 @@ def precision_on(device: torch.device, wanted: Literal["auto", "fp32", "bf16"]) 
 
 def make_batches(settings: TrainSettings, dataset: Dataset) -> Batches:
     """The run's batches, by step."""
+    rhythm = rhythm_of(
+        settings.rhythm or "",
+        len(dataset.pairs),
+        max(len(dataset.unpaired_a), len(dataset.unpaired_b)),
+        settings.batch_size,
+        balance=settings.balance,
+        paired_steps=settings.paired_steps or 0,
+    )
     return Batches(
         dataset,
-        settings.rhythm or "",
+        rhythm,
         parse_size(settings.size),
         batch_size=settings.batch_size,
         seed=settings.seed,
         jitter=settings.jitter,
+        resample=Image.Resampling[settings.resample.upper()],
         flip=settings.flip,
     )
 
 
 def make_training(settings: TrainSettings, dataset: Dataset, device: torch.device, display: Display) -> Training:
     """Everything the loop needs, at step 0; `settings` are resolved."""
-    method = make_method(settings)
-    translator = make_translator(settings, dataset, method)
+    make = NetworkMakers(settings, {"a": dataset.a.classes, "b": dataset.b.classes})
+    method = make_method(settings, make, device)
+    translator = make_translator(settings, make, method)
     if settings.init_from is not None:
         initialise_from(settings.init_from, translator.generators)
     precision = precision_on(device, settings.precision)
@@ -348,7 +446,8 @@ def make_preview(settings: TrainSettings, dataset: Dataset, files: LabelledFiles
         rows = [(source.file(i), target.file(j)) for i, j in _spread(sides)]
     else:
         unpaired = dataset.unpaired_a if direction == "a_to_b" else dataset.unpaired_b
-        rows = [(source.file(i), None) for i in _spread(unpaired)]
+        unpaired_source = dataset.unpaired_domain("a" if direction == "a_to_b" else "b")
+        rows = [(unpaired_source.file(i), None) for i in _spread(unpaired)]
 
     def picture(path: Path, classes: Classes | None, size: tuple[int, int]) -> Pixels:
         return classes.paint(read_class_map(path, classes, size)) if classes else read_pixels(path, size)
@@ -357,10 +456,11 @@ def make_preview(settings: TrainSettings, dataset: Dataset, files: LabelledFiles
         size = translator.spec.size
         drawn = []
         for path, truth in rows:
-            values = translator.continuous(open_image(path), direction, size=size)
-            row = {"input": picture(path, source.classes, size), "generated": to_pixels(values)}
+            output = translator.output(open_image(path), direction, size=size)
+            colours = to_pixels(translator.colours(output, direction))
+            row = {"input": picture(path, source.classes, size), "generated": colours}
             if target.classes is not None:
-                row["nearest class"] = target.classes.paint(target.classes.nearest(values))
+                row["class"] = target.classes.paint(translator.class_map(output, direction))
             if truth is not None:
                 row["truth"] = picture(truth, target.classes, size)
             drawn.append(row)

@@ -36,6 +36,7 @@ from diptych import __version__
 from diptych.config import (
     DemoSettings,
     EvaluateSettings,
+    ImportWeightsSettings,
     ResumeSettings,
     SelectSettings,
     Settings,
@@ -65,6 +66,7 @@ COMMANDS: dict[str, type[Settings]] = {
     "translate": TranslateSettings,
     "evaluate": EvaluateSettings,
     "demo": DemoSettings,
+    "import-weights": ImportWeightsSettings,
 }
 
 
@@ -225,6 +227,9 @@ def run(settings: Settings) -> int:
         elif isinstance(settings, TranslateSettings):
             written = commands.translate(settings, display)
             answer = f"{len(written)} translated, in {settings.out}"
+        elif isinstance(settings, ImportWeightsSettings):
+            folder = commands.import_weights(settings, display)
+            answer = f"Written: {folder}. Next: diptych translate {folder} IMAGES --out DIR"
         else:
             assert isinstance(settings, EvaluateSettings)
             record = commands.evaluate(settings, display)
@@ -242,10 +247,13 @@ def _next_after_select(settings: SelectSettings) -> str:
     pairs, labels = settings.out / "pairs.csv", settings.partners or "LABELS"
     rows = read_rows(pairs)
     waiting = sum(not right for _, right in rows)
-    chosen = f"{len(rows)} images chosen, shown in {settings.out / 'chosen.png'} and {settings.out / 'map.png'}."
+    among = f" among the {settings.unpaired} in {settings.out / 'unpaired.csv'}" if settings.unpaired else ""
+    shown = f"shown in {settings.out / 'chosen.png'} and {settings.out / 'map.png'}"
+    chosen = f"{len(rows)} images chosen{among}, {shown}."
     if waiting:
         return f"{chosen} Next: write the {waiting} missing partners into column b of {pairs}"
-    return f"{chosen} Next: diptych train shukla --a {settings.photos} --b {labels} --pairs {pairs} --out RUN"
+    files = f"--pairs {pairs}" + (f" --unpaired {settings.out / 'unpaired.csv'}" if settings.unpaired else "")
+    return f"{chosen} Next: diptych train shukla --a {settings.photos} --b {labels} {files} --out RUN"
 
 
 def _scores_table(record: Mapping[str, Any]) -> Table:

@@ -1,4 +1,4 @@
-"""The commands as functions of their settings: `select`, `train`, `resume`, `translate`, `evaluate`.
+"""The commands as functions of their settings: `select`, `train`, `resume`, `translate`, `evaluate`, `import_weights`.
 
 Every function raises `DiptychError`, one line, for anything that the caller can mend, and writes nothing before its
 input is checked.
@@ -17,14 +17,17 @@ from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from diptych import __version__
 from diptych.config import (
     EvaluateSettings,
+    ImportWeightsSettings,
     ResumeSettings,
     SelectSettings,
     TrainSettings,
     TranslateSettings,
+    parse_size,
 )
 from diptych.dataset import open_domain
 from diptych.display import Display, Silent
@@ -39,11 +42,14 @@ def select(settings: SelectSettings, display: Display | None = None) -> Path:
     """Choose which images to pair (Shukla et al., section 3.2); return the path of pairs.csv.
 
     Writes pairs.csv (columns a,b), chosen.png (contact sheet) and map.png (all images in two dimensions) into
-    `settings.out`.
+    `settings.out`. With `settings.unpaired` the images to pair are chosen among so many for the unpaired passes, which
+    are chosen first and written to unpaired.csv. Either choice starts from the seed anew, so that pairs.csv is the one
+    of two calls, the second within the selection of the first.
     """
     display = display or Silent()
     out, folder = settings.out, settings.photos
-    there = [str(out / name) for name in ("pairs.csv", "chosen.png", "map.png") if (out / name).exists()]
+    written = ("pairs.csv", "unpaired.csv", "chosen.png", "map.png")
+    there = [str(out / name) for name in written if (out / name).exists()]
     if there:
         raise DiptychError(f"{there[0]} exists, and pairs.csv may hold your partners; choose another --out")
     _check_out(out)
@@ -68,6 +74,14 @@ def select(settings: SelectSettings, display: Display | None = None) -> Path:
         names = sorted({*names, *given})
     if settings.budget < 1:
         raise DiptychError(f"--budget {settings.budget}: choose at least 1 image")
+    if settings.unpaired is not None and settings.unpaired > len(names):
+        raise DiptychError(
+            f"--unpaired {settings.unpaired}: there are only {len(names)} images to choose from; give at most that many"
+        )
+    if settings.unpaired is not None and settings.budget > settings.unpaired:
+        raise DiptychError(
+            f"--budget {settings.budget}: is chosen among the {settings.unpaired} of --unpaired; give at most that many"
+        )
     if settings.budget > len(names):
         raise DiptychError(
             f"--budget {settings.budget}: there are only {len(names)} images to choose from; give at most that many"
@@ -89,9 +103,17 @@ def select(settings: SelectSettings, display: Display | None = None) -> Path:
         device=str(device_named(settings.device)),
         progress=lambda done, total: display.count(f"{settings.features} features", done, total),
     )  # (N, D)
-    place = {name: row for row, name in enumerate(names)}
-    rng = np.random.default_rng(settings.seed)
-    rows = SELECTORS[settings.selector](features, settings.budget, rng, [place[name] for name in dict.fromkeys(given)])
+    stay = set(given)
+
+    def choose(count: int, among: NDArray[np.int64]) -> NDArray[np.int64]:
+        """`count` of the rows `among`, both sorted; those of the given images stay."""
+        fixed = [place for place, row in enumerate(among) if names[row] in stay]
+        rng = np.random.default_rng(settings.seed)
+        return among[SELECTORS[settings.selector](features[among], count, rng, fixed)]
+
+    everything = np.arange(len(names), dtype=np.int64)
+    unpaired = everything if settings.unpaired is None else choose(settings.unpaired, everything)
+    rows = choose(settings.budget, unpaired)
     chosen = [names[row] for row in rows]
 
     partners |= {left: right for left, right in [*within_rows, *given_rows] if right}
@@ -99,6 +121,11 @@ def select(settings: SelectSettings, display: Display | None = None) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     contact_sheet(thumbnails, chosen).save(out / "chosen.png")
     selection_map(features, rows.tolist(), chosen, thumbnails).save(out / "map.png")
+    if settings.unpaired is not None:
+        first = [names[row] for row in unpaired]
+        # A training takes a column that names only some labels for the whole of what it may use.
+        known = partners if all(name in partners for name in first) else {}
+        write_pairs(out / "unpaired.csv", [(name, known.get(name, "")) for name in first])
     write_pairs(out / "pairs.csv", [(name, partners.get(name, "")) for name in chosen])
     return out / "pairs.csv"
 
@@ -328,3 +355,39 @@ def _chosen_on(settings: EvaluateSettings) -> dict[str, str]:
     if validated != [folder and folder.resolve() for folder in (settings.a, settings.b)]:
         return {}
     return {"note": "the best checkpoint was chosen on these very images; --checkpoint last is free of that choice"}
+
+
+def import_weights(settings: ImportWeightsSettings, display: Display | None = None) -> Path:
+    """Turn generators of pytorch-CycleGAN-and-pix2pix into a translator; return its folder.
+
+    The way taken unless another is asked for is a to b, where there is one.
+    """
+    from diptych.foreign import describe, read_generator
+    from diptych.translator import Translator, TranslatorSpec
+
+    display = display or Silent()
+    files = {"a_to_b": settings.a_to_b, "b_to_a": settings.b_to_a}
+    given = {direction: file for direction, file in files.items() if file is not None}
+    if not given:
+        raise DiptychError("nothing to import; give --a-to-b or --b-to-a, a *_net_G*.pth")
+    _check_out(settings.out)
+    if settings.out.exists() and any(settings.out.iterdir()):
+        raise DiptychError(f"{settings.out}: is not empty; choose another --out")
+    tables = {"a": settings.a_classes, "b": settings.b_classes}
+    classes = {domain: read_classes(table) if table else None for domain, table in tables.items()}
+    architectures, generators = {}, {}
+    for direction, file in given.items():
+        architectures[direction], generators[direction] = read_generator(file)
+    batch_norm = any(architecture["norm"] == "batch" for architecture in architectures.values())
+    train_mode = settings.translate_in_train_mode
+    spec = TranslatorSpec(
+        architectures=architectures,
+        size=parse_size(settings.size),
+        direction=next(iter(given)),
+        classes=classes,
+        train_mode=batch_norm if train_mode is None else train_mode,
+    )
+    for direction, file in given.items():
+        display.note(f"{direction}: {file} holds {describe(architectures[direction])}")
+    Translator(generators, spec).save_pretrained(settings.out)
+    return settings.out

@@ -65,7 +65,7 @@ class TrainSettings(Settings):
     """Learn to translate from a few pairs and everything unpaired."""
 
     method: Annotated[Positional[str], arg(metavar="METHOD")]
-    """pix2pix (pairs only), cyclegan (unpaired only) or shukla (both)."""
+    """pix2pix or supervised (pairs only), cyclegan (unpaired only), shukla or tripathy (both)."""
     a: Path
     """Folder of the images of domain a."""
     b: Path
@@ -78,9 +78,14 @@ class TrainSettings(Settings):
     b_classes: Annotated[Path | None, shown("PATH")] = None
     """classes.csv (id,name,red,green,blue), if domain b is a class map."""
     pairs: Annotated[str | None, shown("CSV|N|all|none")] = None
-    """A pairs.csv, none, all (same stems), or a number: so many at random (default: pix2pix all, shukla none)."""
+    """A pairs.csv, none, all (same stems), or a number: so many at random (default: all where pairs are all there is,
+    else none)."""
     unpaired: Annotated[str | None, shown("CSV|N|all")] = None
     """How many images of each side the unpaired passes use, at random; all; or a CSV of them (default: all)."""
+    unpaired_a: Annotated[Path | None, shown("PATH")] = None
+    """Folder of the unpaired images of domain a, such as another dataset's (default: --a)."""
+    unpaired_b: Annotated[Path | None, shown("PATH")] = None
+    """Folder of the unpaired images of domain b, such as label maps of another source (default: --b)."""
     unpaired_excludes_pairs: bool = False
     """Leave the paired images out of the unpaired passes; otherwise they stay in, their pairing hidden."""
     skip_unreadable: bool = False
@@ -92,6 +97,8 @@ class TrainSettings(Settings):
     """Training size, WIDTHxHEIGHT in pixels: what is cropped and what the network sees."""
     jitter: float = Field(default=286 / 256, ge=1, le=4)
     """Images are loaded at this multiple of the size, then cropped at random."""
+    resample: Literal["bicubic", "nearest"] = "bicubic"
+    """How photos are resized to it; class maps always take the nearest pixel."""
     flip: bool = True
     """Mirror half of the images at random; a pair is mirrored together."""
     steps: Count = 10_000
@@ -101,14 +108,28 @@ class TrainSettings(Settings):
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Decides the weights at the start, the order of images, crops, flips and pools."""
     rhythm: Annotated[str | None, shown("NAME")] = None
-    """Order of batches: pairs (pix2pix), unpaired (cyclegan), or passes (shukla: paired and unpaired ones in turn)."""
+    """Order of batches: pairs (pix2pix, supervised), unpaired (cyclegan), passes (shukla: passes over the pairs and
+    over the unpaired images take turns), phases (tripathy: first pairs, then unpaired images), or mixed (half of every
+    batch are pairs)."""
+    balance: Annotated[float | None, shown("FACTOR")] = Field(default=None, gt=0, le=1e6)
+    """How many times a paired pass goes over the pairs; 1 leaves the passes unbalanced (default: as many as make it as
+    long as the unpaired pass)."""
+    paired_steps: Annotated[int | None, shown("N")] = Field(default=None, ge=0)
+    """Steps of the paired phase, before the unpaired one (default: a quarter of --steps)."""
 
-    generator: Annotated[Literal["resnet", "unet"] | None, shown("resnet|unet")] = None
-    """Kind of generator (default: unet for pix2pix, else resnet)."""
+    generator: Annotated[Literal["resnet", "unet", "fcn8s"] | None, shown("resnet|unet|fcn8s")] = None
+    """Kind of generator (default: unet for pix2pix, else resnet); fcn8s is the plain segmentation network."""
     blocks: Annotated[Count | None, shown("N")] = None
     """Residual blocks of the resnet (default: 9, the papers' for 256 px; 6 is theirs for 128 px)."""
     depth: Annotated[int | None, shown("N")] = Field(default=None, ge=2, le=12)
     """Levels of the unet; 2**depth must divide the size (default: 8)."""
+    skips: Annotated[bool | None, shown("True|False")] = None
+    """Skip connections of the unet (default: on)."""
+    leak: Annotated[float | None, shown("SLOPE")] = Field(default=None, ge=0, lt=1)
+    """Slope of the unet encoder's LeakyReLU; 0 makes it a ReLU (default: 0.2)."""
+    encoder_weights: Annotated[str | None, shown("PATH|HUB")] = None
+    """ImageNet weights of VGG-16 for the fcn8s: a .pth or .safetensors file, or a hub name such as timm/vgg16.tv_in1k
+    (default: none, it starts from chance)."""
     ngf: Count = 64
     """Channels of the generators' first layer."""
     norm: Annotated[Literal["instance", "batch"] | None, shown("instance|batch")] = None
@@ -119,10 +140,26 @@ class TrainSettings(Settings):
     """Keep dropout and batch statistics alive when translating, as in the paper (default: on for pix2pix)."""
     judge: JudgeSettings = JudgeSettings()
 
-    adversarial: Annotated[Literal["vanilla", "lsgan", "rsgan"] | None, shown("vanilla|lsgan|rsgan")] = None
-    """Adversarial objective (default: vanilla for pix2pix, lsgan for cyclegan, rsgan for shukla)."""
+    adversarial: Annotated[
+        Literal["vanilla", "lsgan", "hinge", "rsgan", "ralsgan"] | None, shown("vanilla|lsgan|hinge|rsgan|ralsgan")
+    ] = None
+    """Adversarial objective (default: vanilla for pix2pix, rsgan for shukla, lsgan for cyclegan and tripathy)."""
+    reconstruction_l2: Annotated[float | None, shown("SHARE")] = Field(default=None, ge=0, le=1)
+    """Distance of a translation to its true partner: 0 is L1, 1 is L2 (mean square), 0.5 half of each (default: 0)."""
+    cycle_l2: Annotated[float | None, shown("SHARE")] = Field(default=None, ge=0, le=1)
+    """The same for the cycle term (default: 0)."""
+    loss: Annotated[Literal["pixel", "cross_entropy"] | None, shown("pixel|cross_entropy")] = None
+    """What supervised learns from: colours by pixel distance, or class maps by cross-entropy (default: cross_entropy
+    where the target is a class map)."""
+    perceptual: Annotated[str | None, shown("BACKBONE")] = None
+    """Add the distance of a frozen backbone's features to the true partner's: resnet50, a transformers hub name or
+    folder (default: none)."""
     pool_size: Annotated[int | None, shown("N")] = Field(default=None, ge=0)
     """Past fakes remembered for each unconditional judge (default: 50)."""
+    paired_pool_size: Annotated[int | None, shown("N")] = Field(default=None, ge=0)
+    """Give paired batches pools of their own, of this size (default: one pool for all)."""
+    pool_reals: bool = False
+    """In the generators' relativistic term, compare with real images out of pools of the same sizes."""
     weights: Annotated[dict[str, float], shown("NAME VALUE ...")] = Field(default={})
     """Weights of terms, NAME VALUE ..., on top of the method's; --dry-run shows them all."""
     optim: OptimSettings = OptimSettings()
@@ -176,6 +213,9 @@ class SelectSettings(Settings):
     """The same call gives the same file."""
     partners: Annotated[Path | None, shown("PATH")] = None
     """Folder of partners that exist already; column b is filled where the stem is the same."""
+    unpaired: Annotated[Count | None, shown("N")] = None
+    """First choose so many for the unpaired passes, written to unpaired.csv; then the budget among them (the paper:
+    200, and 20 of those)."""
     within: Annotated[Path | None, shown("PATH")] = None
     """CSV of an earlier selection: choose among its images only."""
     given: Annotated[Path | None, shown("PATH")] = None
@@ -245,6 +285,32 @@ class EvaluateSettings(Settings):
     """Replace a metrics.json that is already there."""
     device: Device = "auto"
     """Where to run."""
+
+
+class ImportWeightsSettings(Settings):
+    """Turn generators trained with the public pytorch-CycleGAN-and-pix2pix code into a translator."""
+
+    out: Path
+    """Folder for the translator; it must not exist yet."""
+    a_to_b: Annotated[Path | None, shown("PTH")] = None
+    """Its generator from a to b: latest_net_G_A.pth (CycleGAN) or latest_net_G.pth (pix2pix)."""
+    b_to_a: Annotated[Path | None, shown("PTH")] = None
+    """Its generator from b to a: latest_net_G_B.pth (CycleGAN), or latest_net_G.pth trained with BtoA."""
+    size: str = "256x256"
+    """Size at which it sees images, WIDTHxHEIGHT in pixels."""
+    a_classes: Annotated[Path | None, shown("PATH")] = None
+    """classes.csv (id,name,red,green,blue), if domain a is a class map."""
+    b_classes: Annotated[Path | None, shown("PATH")] = None
+    """classes.csv (id,name,red,green,blue), if domain b is a class map."""
+    translate_in_train_mode: Annotated[bool | None, shown("True|False")] = None
+    """Keep dropout and batch statistics alive when translating, as that code does unless given --eval (default: on
+    where the generator has batch norm)."""
+
+    @field_validator("size")
+    @classmethod
+    def _size_is_readable(cls, size: str) -> str:
+        parse_size(size)
+        return size
 
 
 class DemoSettings(Settings):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -32,20 +32,30 @@ class Domain:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Domains a and b, the pairs that are known, and the images that the unpaired passes draw from, by index."""
+    """Domains a and b, the pairs that are known, and the images that the unpaired passes draw from, by index.
+
+    The unpaired images of a side may lie elsewhere: then `unpaired_a` (`unpaired_b`) counts in that folder's images.
+    """
 
     a: Domain
     b: Domain
     pairs: tuple[tuple[int, int], ...] = ()
     unpaired_a: tuple[int, ...] = ()
     unpaired_b: tuple[int, ...] = ()
+    elsewhere_a: Domain | None = None  # where the unpaired images of a are, if not in a
+    elsewhere_b: Domain | None = None
+
+    def unpaired_domain(self, side: Literal["a", "b"]) -> Domain:
+        """What the unpaired images of `side` are counted in."""
+        return (self.elsewhere_a or self.a) if side == "a" else (self.elsewhere_b or self.b)
 
     def to_record(self) -> dict[str, Any]:
-        """The names in use, as plain values: with the two folders, all that a resumed run needs."""
+        """The names in use, as plain values: with the folders, all that a resumed run needs."""
+        from_a, from_b = self.unpaired_domain("a"), self.unpaired_domain("b")
         return {
             "pairs": [[self.a.names[i], self.b.names[j]] for i, j in self.pairs],
-            "unpaired_a": [self.a.names[i] for i in self.unpaired_a],
-            "unpaired_b": [self.b.names[j] for j in self.unpaired_b],
+            "unpaired_a": [from_a.names[i] for i in self.unpaired_a],
+            "unpaired_b": [from_b.names[j] for j in self.unpaired_b],
         }
 
 
@@ -90,7 +100,7 @@ def open_domain(
         way_out = ", or --skip-unreadable" if may_skip else ""
         raise DiptychError(f"{fatal[0]}{way_out}{others}")
     good = [(name, size) for name, size in zip(names, found, strict=True) if not isinstance(size, DiptychError)]
-    if not good:
+    if wrong and not good:
         raise DiptychError(f"{folder}: none of its images can be read; give another folder")
     small = [f"{name} ({w}x{h})" for name, (w, h) in good if w < smallest[0] or h < smallest[1]]
     if small:
@@ -134,18 +144,18 @@ def with_pairs(dataset: Dataset, pairs: str, seed: int) -> Dataset:
 def with_unpaired(dataset: Dataset, unpaired: str, excludes_pairs: bool, seed: int) -> Dataset:
     """Settle what the unpaired passes draw from: `"all"`, a number (the cap of each side) or a CSV of names.
 
-    The paired images count among them, their pairing hidden, unless `excludes_pairs`. A CSV whose column b is empty
-    leaves side b to as many images, at random, as it names on side a.
+    The paired images count among them, their pairing hidden, unless `excludes_pairs`, or the unpaired images of their
+    side lie elsewhere. A CSV whose column b is empty leaves side b to as many images, at random, as it names on side a.
     """
-    paired_a = tuple(i for i, _ in dataset.pairs)
-    paired_b = tuple(j for _, j in dataset.pairs)
     rows: list[tuple[str, str]] = []
     if unpaired != "all" and not unpaired.isdecimal():
         rows = read_rows(Path(unpaired))
         if not rows:
             raise DiptychError(f"{unpaired}: lists no image; complete it, or give --unpaired a number")
     sides = []
-    for place, (domain, paired) in enumerate(((dataset.a, paired_a), (dataset.b, paired_b))):
+    for place, (own, elsewhere) in enumerate(((dataset.a, dataset.elsewhere_a), (dataset.b, dataset.elsewhere_b))):
+        domain = elsewhere or own
+        paired = () if elsewhere else tuple(pair[place] for pair in dataset.pairs)
         rng = np.random.default_rng((seed, 11 + place))
         everything = range(len(domain.names))
         listed = [row[place] for row in rows if row[place]]
@@ -155,7 +165,8 @@ def with_unpaired(dataset: Dataset, unpaired: str, excludes_pairs: bool, seed: i
             index = _index(domain)
             absent = [name for name in listed if name not in index]
             if absent:
-                raise DiptychError(f"{unpaired}: {some(absent)} is not in {domain.folder}; mend the names")
+                way_out = "mend the names, or empty the column to draw as many at random"
+                raise DiptychError(f"{unpaired}: {some(absent)} is not in {domain.folder}; {way_out}")
             chosen = {index[name] for name in listed} | set(paired)
         else:
             kept = [] if excludes_pairs else list(paired)

@@ -114,17 +114,21 @@ def rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def pixels_of(image: Image.Image, size: tuple[int, int] | None = None) -> Pixels:
+def pixels_of(
+    image: Image.Image, size: tuple[int, int] | None = None, resample: Image.Resampling = Image.Resampling.BICUBIC
+) -> Pixels:
     """The picture as uint8 `(H, W, 3)`, resized (bicubic, antialiased) to `size` = (width, height) where given."""
     image = rgb(image)
     if size is not None and image.size != size:
-        image = image.resize(size, Image.Resampling.BICUBIC)
+        image = image.resize(size, resample)
     return np.asarray(image, np.uint8)
 
 
-def read_pixels(path: Path, size: tuple[int, int] | None = None) -> Pixels:
+def read_pixels(
+    path: Path, size: tuple[int, int] | None = None, resample: Image.Resampling = Image.Resampling.BICUBIC
+) -> Pixels:
     """`pixels_of` the image file at `path`."""
-    return pixels_of(open_image(path), size)
+    return pixels_of(open_image(path), size, resample)
 
 
 def to_float(pixels: Pixels) -> Floats:
@@ -154,9 +158,20 @@ class Classes:
         """Class rows `(H, W)` -> their colours, uint8 `(H, W, 3)`."""
         return np.asarray(self.colours[rows], np.uint8)
 
+    @property
+    def kept(self) -> NDArray[np.int64]:
+        """The rows that can be predicted, all but void's, `(K',)`: what a class logit's channel stands for."""
+        return np.array([row for row in range(len(self)) if row != self.void])
+
+    def targets(self, rows: ClassMap) -> NDArray[np.int64]:
+        """Class rows `(H, W)` -> places in `kept`, and -100 for void: what torch's cross-entropy wants."""
+        places = np.full(len(self), -100)
+        places[self.kept] = range(len(self.kept))
+        return places[rows]
+
     def nearest(self, values: Floats) -> ClassMap:
         """Colours in [-1, 1], float `(3, H, W)` -> the class row of the nearest colour, `(H, W)`; never void."""
-        rows = np.array([row for row in range(len(self)) if row != self.void])
+        rows = self.kept
         colours = self.colours[rows].astype(np.float32) / 127.5 - 1  # (K', 3)
         flat = values.reshape(3, -1)  # (3, H*W)
         nearest = np.empty(flat.shape[1], np.uint8)

@@ -16,6 +16,28 @@ def l1(image: Tensor, target: Tensor) -> Tensor:
     return (image - target).abs().mean()
 
 
+def l2(image: Tensor, target: Tensor) -> Tensor:
+    """mean (image - target)^2 over pixels and channels (UCSD report, section 5.1)."""
+    return (image - target).square().mean()
+
+
+def distance(image: Tensor, target: Tensor, l2_share: float) -> Tensor:
+    """(1 - s) L1 + s L2, the convex mix of the UCSD report; s = 0 is L1 alone and s = 1 is L2 alone."""
+    if l2_share == 0:
+        return l1(image, target)
+    if l2_share == 1:
+        return l2(image, target)
+    return (1 - l2_share) * l1(image, target) + l2_share * l2(image, target)
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """mean of -log softmax(logits)[target] over the pixels that are not void; 0 where all are.
+
+    Logits `(B, K, H, W)`; targets int64 `(B, H, W)` in 0 .. K-1, or -100 where void.
+    """
+    return F.cross_entropy(logits, targets, reduction="sum") / (targets >= 0).sum().clamp(min=1)
+
+
 def vanilla_judge(real: Tensor, fake: Tensor) -> Tensor:
     """-E log sigma(D(real)) - E log(1 - sigma(D(fake))) (pix2pix, eq. 1)."""
     return F.softplus(-real).mean() + F.softplus(fake).mean()
@@ -36,6 +58,16 @@ def lsgan_generator(fake: Tensor) -> Tensor:
     return (fake - 1).square().mean()
 
 
+def hinge_judge(real: Tensor, fake: Tensor) -> Tensor:
+    """E max(0, 1 - D(real)) + E max(0, 1 + D(fake)) (Lim and Ye 2017)."""
+    return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+
+
+def hinge_generator(fake: Tensor) -> Tensor:
+    """-E D(fake)."""
+    return -fake.mean()
+
+
 def rsgan_judge(real: Tensor, fake: Tensor) -> Tensor:
     """-E log sigma(D(real) - D(fake)), patch by patch (Shukla et al., eq. 1)."""
     return F.softplus(fake - real).mean()
@@ -44,6 +76,16 @@ def rsgan_judge(real: Tensor, fake: Tensor) -> Tensor:
 def rsgan_generator(fake: Tensor, real: Tensor) -> Tensor:
     """-E log sigma(D(fake) - D(real)), patch by patch (Shukla et al., eq. 2)."""
     return F.softplus(real - fake).mean()
+
+
+def ralsgan_judge(real: Tensor, fake: Tensor) -> Tensor:
+    """1/2 [E (D(real) - E D(fake) - 1)^2 + E (D(fake) - E D(real) + 1)^2] (Jolicoeur-Martineau 2019)."""
+    return ((real - fake.mean() - 1).square().mean() + (fake - real.mean() + 1).square().mean()) / 2
+
+
+def ralsgan_generator(fake: Tensor, real: Tensor) -> Tensor:
+    """1/2 [E (D(fake) - E D(real) - 1)^2 + E (D(real) - E D(fake) + 1)^2]: the judge's with the two exchanged."""
+    return ralsgan_judge(fake, real)
 
 
 @dataclass(frozen=True)
@@ -66,5 +108,7 @@ class Adversarial:
 ADVERSARIAL = {
     "vanilla": Adversarial(vanilla_judge, vanilla_generator),
     "lsgan": Adversarial(lsgan_judge, lsgan_generator),
+    "hinge": Adversarial(hinge_judge, hinge_generator),
     "rsgan": Adversarial(rsgan_judge, rsgan_generator, relativistic=True),
+    "ralsgan": Adversarial(ralsgan_judge, ralsgan_generator, relativistic=True),
 }

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from diptych.errors import DiptychError
 from diptych.files import write_json
-from diptych.images import Classes, Floats, class_map_of, open_image, pixels_of, to_float, to_pixels
+from diptych.images import Classes, ClassMap, Floats, class_map_of, open_image, pixels_of, to_float, to_pixels
 from diptych.networks import make_generator
 
 At = Literal["training", "native"]
@@ -114,18 +114,19 @@ class Translator:
             opened = open_image(Path(image))
         else:
             opened = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-        values = self.continuous(opened, direction, at=at)
+        output = self.output(opened, direction, at=at)
         classes = self.target_classes(direction)
         if classes is None or raw:
-            return Image.fromarray(to_pixels(values))
-        return classes.to_image(classes.nearest(values))
+            return Image.fromarray(to_pixels(self.colours(output, direction)))
+        return classes.to_image(self.class_map(output, direction))
 
-    def continuous(
+    def output(
         self, image: Image.Image, direction: str, *, at: At = "training", size: tuple[int, int] | None = None
     ) -> Floats:
-        """The generator's output for `image`, float32 `(C, H, W)` in [-1, 1], resized bilinearly to `size`.
+        """The generator's output for `image`, float32, resized bilinearly to `size`; shrinking is antialiased.
 
-        `size` = (width, height) is the image's own unless given; shrinking is antialiased.
+        Colours `(3, H, W)` in [-1, 1] or, of a generator that ends in class logits, `(K, H, W)`: `colours` and
+        `class_map` read either. `size` = (width, height) is the image's own unless given.
         """
         width, height = size or image.size
         seen = self.spec.size if at == "training" else image.size
@@ -143,6 +144,28 @@ class Translator:
             out = out[:, :, : seen[1], : seen[0]]
             answer: Floats = resized(out, (width, height))[0].float().cpu().numpy()
         return answer
+
+    def colours(self, output: Floats, direction: str) -> Floats:
+        """`output` as colours in [-1, 1], float32 `(3, H, W)`; of class logits the colour to be expected."""
+        if not self._ends_in_logits(direction):
+            return output
+        classes = self.spec.classes[direction[-1]]
+        assert classes is not None
+        shares = np.exp(output - output.max(0))  # (K, H, W)
+        shares /= shares.sum(0)
+        palette = to_float(classes.colours[classes.kept][None])[:, 0]  # (3, K)
+        return np.asarray(np.einsum("ck,khw->chw", palette, shares), np.float32)
+
+    def class_map(self, output: Floats, direction: str) -> ClassMap:
+        """`output` as rows of the target's classes, uint8 `(H, W)`: the largest logit, else the nearest colour."""
+        classes = self.spec.classes[direction[-1]]
+        assert classes is not None
+        if self._ends_in_logits(direction):
+            return np.asarray(classes.kept[output.argmax(0)], np.uint8)
+        return classes.nearest(output)
+
+    def _ends_in_logits(self, direction: str) -> bool:
+        return self.spec.architectures[direction].get("head") == "logits"
 
     def run(self, images: Tensor, direction: str) -> Tensor:
         """`(B, C, H, W)` in [-1, 1] through a generator, on its device; dropout, where alive, always draws the same."""

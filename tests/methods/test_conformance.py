@@ -12,6 +12,8 @@ from diptych.networks import PatchJudge, ResNetGenerator
 
 SIZE = 24
 TOTAL = {name: kind.default_weights("a_to_b") for name, kind in METHODS.items()}
+WITH_JUDGES = [name for name, kind in METHODS.items() if "judges" in kind.update_order]
+WITH_POOLS = [name for name, kind in METHODS.items() if "pool_size" in kind.defaults]
 
 
 class Small:
@@ -24,14 +26,22 @@ class Small:
 
 
 def make(
-    name: str, adversarial: str | None = None, weights: dict[str, float] | None = None, pool_size: int = 2
+    name: str,
+    adversarial: str | None = None,
+    weights: dict[str, float] | None = None,
+    pool_size: int = 2,
+    paired_pool_size: int | None = None,
+    pool_reals: bool = False,
 ) -> Method:
     torch.manual_seed(0)
     kind = METHODS[name]
     options = Options(
         weights=kind.default_weights("a_to_b") | (weights or {}),
-        adversarial=adversarial or kind.defaults["adversarial"],
+        adversarial=adversarial or kind.defaults.get("adversarial", ""),
+        perceptual=lambda x: [x, x[:, :, ::2, ::2]],
         pool_size=pool_size,
+        paired_pool_size=paired_pool_size,
+        pool_reals=pool_reals,
     )
     built = kind(Small(), options)
     for network in built.networks.values():
@@ -49,6 +59,8 @@ def is_judge(name: str) -> bool:
 
 
 every_method = pytest.mark.parametrize("name", list(METHODS))
+every_method_with_judges = pytest.mark.parametrize("name", WITH_JUDGES)
+every_method_with_pools = pytest.mark.parametrize("name", WITH_POOLS)
 every_adversarial = pytest.mark.parametrize("adversarial", list(ADVERSARIAL))
 
 
@@ -65,13 +77,16 @@ def test_terms_are_named_as_their_weights(name: str) -> None:
 
 @every_method
 @every_adversarial
-def test_each_generator_term_reaches_the_generators_it_should(name: str, adversarial: str) -> None:
+@pytest.mark.parametrize("n_pairs", [0, 1, 2])
+def test_each_generator_term_reaches_the_generators_it_should(name: str, adversarial: str, n_pairs: int) -> None:
     subject = make(name, adversarial)
-    terms = subject.generator_terms(batch(), subject.translate(batch()))
+    rows = batch(n_pairs)
+    terms = subject.generator_terms(rows, subject.translate(rows))
     generators = {key: network for key, network in subject.networks.items() if not is_judge(key)}
     for term_name, term in terms.items():
-        kind, domain = term_name.rsplit("_", 1)
-        expected = set(generators) if kind == "cycle" else {key for key in generators if key.endswith(f"to_{domain}")}
+        kind, domain, *given = term_name.split("_")
+        both = kind == "cycle" or (given and n_pairs < 2 and len(generators) == 2)
+        expected = set(generators) if both else {key for key in generators if key.endswith(f"to_{domain}")}
         reached = {
             key
             for key, network in generators.items()
@@ -80,24 +95,27 @@ def test_each_generator_term_reaches_the_generators_it_should(name: str, adversa
         assert reached == expected, term_name
 
 
-@every_method
+@every_method_with_judges
 @every_adversarial
-def test_every_judge_parameter_is_trained(name: str, adversarial: str) -> None:
-    """All but the biases that the mathematics cancels: before InstanceNorm, and a relativistic judge's last one."""
+@pytest.mark.parametrize("n_pairs", [0, 1, 2])
+def test_every_judge_parameter_is_trained(name: str, adversarial: str, n_pairs: int) -> None:
+    """All but biases that the mathematics cancels: before InstanceNorm, a relativistic judge's last one, and a hinge
+    judge's last one as long as no logit has left the margins, as at the start."""
     subject = make(name, adversarial)
-    images = {key: value.detach() for key, value in subject.translate(batch()).items()}
-    for term_name, term in subject.judge_terms(batch(), images).items():
+    rows = batch(n_pairs)
+    images = {key: value.detach() for key, value in subject.translate(rows).items()}
+    for term_name, term in subject.judge_terms(rows, images).items():
         judge = subject.networks[term_name]
         for (key, parameter), gradient in zip(judge.named_parameters(), gradient_of(term, judge), strict=True):
             before_norm = key == "layers.2.bias"
             last = key == "layers.5.bias"
-            cancels = before_norm or (last and ADVERSARIAL[adversarial].relativistic)
+            cancels = before_norm or (last and (ADVERSARIAL[adversarial].relativistic or adversarial == "hinge"))
             assert gradient is not None, key
             size = gradient.abs().max().item()
             assert (size < 1e-12) if cancels else (size > 1e-9), f"{term_name} {key} {size} {parameter.shape}"
 
 
-@every_method
+@every_method_with_judges
 @every_adversarial
 def test_one_step_down_the_gradient_serves_each_side(name: str, adversarial: str) -> None:
     """The judge comes to tell real from fake better, the generator comes to be told worse: no sign is wrong."""
@@ -108,12 +126,11 @@ def test_one_step_down_the_gradient_serves_each_side(name: str, adversarial: str
         before = margin(subject, term_name, rows, images)
         step_down(subject.networks[term_name], subject.judge_terms(rows, images)[term_name])
         assert margin(subject, term_name, rows, images) > before
-    for domain in "ab":
-        term_name = f"adversarial_{domain}"
-        if term_name not in TOTAL[name]:
+    for term_name in TOTAL[name]:
+        if not term_name.startswith("adversarial"):
             continue
-        judge_name = next(key for key in subject.networks if key.startswith(f"judge_{domain}"))
-        generator = next(net for key, net in subject.networks.items() if key.endswith(f"to_{domain}"))
+        judge_name = term_name.replace("adversarial", "judge")
+        generator = next(net for key, net in subject.networks.items() if key.endswith(f"to_{term_name.split('_')[1]}"))
         before = margin(subject, judge_name, rows, subject.translate(rows))
         step_down(generator, subject.generator_terms(rows, subject.translate(rows))[term_name])
         assert margin(subject, judge_name, rows, subject.translate(rows)) < before
@@ -151,18 +168,19 @@ def test_a_term_of_weight_zero_is_not_computed(name: str) -> None:
         assert set(terms) == set(TOTAL[name]) - {silent}
 
 
-@pytest.mark.parametrize("name", ["cyclegan", "shukla"])
+@every_method_with_pools
 def test_nothing_is_translated_for_silent_terms(name: str) -> None:
     subject = make(name, weights={key: 0.0 for key in TOTAL[name] if "identity" not in key})
     assert set(subject.translate(batch(0))) == {"identity_a", "identity_b"}
-    subject = make(name, weights={key: 0.0 for key in TOTAL[name] if "cycle" in key or "identity" in key})
+    others = ("cycle", "identity", "given")
+    subject = make(name, weights={key: 0.0 for key in TOTAL[name] if any(part in key for part in others)})
     assert set(subject.translate(batch(0))) == {"fake_a", "fake_b"}
 
 
-@pytest.mark.parametrize("name", ["cyclegan", "shukla"])
+@every_method_with_pools
 def test_judges_are_shown_fakes_out_of_the_pool(name: str) -> None:
     subject = make(name, pool_size=1)
-    fakes = {"fake_a": batch().a * 0.5, "fake_b": batch().b * 0.25}
+    fakes = {name: picture.detach() for name, picture in subject.translate(batch()).items()}
     subject.judge_terms(batch(), fakes)
     state = subject.state_dict()
     for domain in "ab":
@@ -170,13 +188,37 @@ def test_judges_are_shown_fakes_out_of_the_pool(name: str) -> None:
         assert any(torch.equal(kept[0], fake) for fake in fakes[f"fake_{domain}"])
     other = make(name, pool_size=1)
     other.load_state_dict(state, torch.device("cpu"))
-    again = {"fake_a": batch().a * 0.1, "fake_b": batch().b * 0.1}
+    again = {name: picture * 0.1 for name, picture in fakes.items()}
     assert {k: v.item() for k, v in subject.judge_terms(batch(), again).items()} == {
         k: v.item() for k, v in other.judge_terms(batch(), again).items()
     }
 
 
+def test_paired_rows_have_pools_of_their_own_where_asked() -> None:
+    subject = make("shukla", pool_size=3, paired_pool_size=2, pool_reals=True)
+    rows = batch(1)
+    images = {name: picture.detach() for name, picture in subject.translate(rows).items()}
+    subject.judge_terms(rows, images)
+    state = subject.state_dict()
+    reals = {"a": rows.a, "b": rows.b}
+    assert len(state) == 8
+    for domain in "ab":
+        for group, pictures in (("", images[f"fake_{domain}"]), ("real_", reals[domain])):
+            assert torch.equal(state[f"pool_{group}paired_{domain}"]["images"], pictures[:1])
+            assert torch.equal(state[f"pool_{group}{domain}"]["images"], pictures[1:])
+    draws = [str(entry["rng"]["state"]) for entry in state.values()]
+    assert len(set(draws)) == 8  # none follows another
+
+
+def test_the_conditional_judges_of_tripathy_learn_at_half_the_rate() -> None:
+    assert METHODS["tripathy"].lr_scale == {"judge_a_given_b": 0.5, "judge_b_given_a": 0.5}
+    assert set(METHODS["tripathy"].lr_scale) <= set(make("tripathy").networks)
+    assert not any(METHODS[name].lr_scale for name in METHODS if name != "tripathy")
+
+
 def test_the_update_orders_are_the_papers() -> None:
+    assert METHODS["supervised"].update_order == ("generators",)
+    assert METHODS["tripathy"].update_order == ("generators", "judges")
     assert METHODS["cyclegan"].update_order == ("generators", "judges")
     assert METHODS["pix2pix"].update_order == ("judges", "generators")
     assert METHODS["shukla"].update_order == ("judges", "generators")

@@ -173,19 +173,24 @@ def test_scores_that_do_not_exist_do_not_stop_a_training(scenes: Path, tmp_path:
 
 
 def test_init_from_starts_with_the_other_runs_generators(scenes: Path, tmp_path: Path) -> None:
-    from diptych.build import initialise_from, make_method, resolve
+    from diptych.build import initialise_from, make_training, open_dataset, resolve
+    from diptych.display import Silent
+
+    def generators_of(wanted: TrainSettings) -> dict[str, torch.nn.Module]:
+        wanted = resolve(wanted)
+        dataset = open_dataset(wanted, Silent())
+        return dict(make_training(wanted, dataset, torch.device("cpu"), Silent()).translator.generators)
 
     commands.train(settings(scenes, tmp_path / "run", steps=2))
-    method = make_method(resolve(settings(scenes, tmp_path / "other", seed=5)))
-    generators = {name: method.networks[name] for name in ("a_to_b", "b_to_a")}
+    generators = generators_of(settings(scenes, tmp_path / "other", seed=5))
     initialise_from(tmp_path / "run", generators)
     trained = weights(tmp_path / "run")
     for direction, generator in generators.items():
         for name, tensor in generator.state_dict().items():
             assert torch.equal(tensor, trained[f"{direction}/{name}"])
-    wider = make_method(resolve(settings(scenes, tmp_path / "other", ngf=6)))
+    wider = generators_of(settings(scenes, tmp_path / "other", ngf=6))
     with pytest.raises(DiptychError, match="give the same settings"):
-        initialise_from(tmp_path / "run", {"a_to_b": wider.networks["a_to_b"]})
+        initialise_from(tmp_path / "run", {"a_to_b": wider["a_to_b"]})
 
 
 def test_cut_log_drops_later_and_broken_lines(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ class Spy:
 
     defaults: ClassVar[dict[str, Any]] = {}
     rhythms = ("unpaired",)
+    lr_scale: ClassVar[dict[str, float]] = {}
 
     def __init__(self, order: tuple[Phase, ...]) -> None:
         self.update_order = order
@@ -74,6 +75,18 @@ def test_each_side_moves_by_its_own_terms_in_the_methods_order(order: tuple[Phas
     assert judge_seen_by_generator == pytest.approx(1.0 if order[0] == "generators" else 1.1)
     assert terms == pytest.approx({"adversarial_b": judge_seen_by_generator, "judge_b": -1.0})  # unweighted
     assert spy.networks["judge_b"].value.requires_grad
+
+
+def test_a_network_may_learn_at_a_share_of_the_rate() -> None:
+    spy = Spy(("generators", "judges"))
+    spy.networks["judge_c"] = Number(1.0)
+    spy.lr_scale = {"judge_c": 0.5}  # type: ignore[misc]
+    spy.judge_terms = lambda batch, images: {  # type: ignore[method-assign]
+        "judge_b": -sum(spy.networks[name](images["fake_b"]).mean() for name in ("judge_b", "judge_c"))
+    }
+    take_step(spy, make_optimisers(spy, (0.5, 0.999)), one(), lr=0.1)
+    assert spy.networks["judge_b"].value.item() == pytest.approx(1.1)
+    assert spy.networks["judge_c"].value.item() == pytest.approx(1.05)
 
 
 def test_the_weight_of_a_term_scales_its_gradient() -> None:

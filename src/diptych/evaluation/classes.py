@@ -7,7 +7,8 @@ import numpy as np
 from diptych.images import Classes, ClassMap, Floats
 
 PROTOCOL = (
-    "output resized to the truth's size, nearest class colour per pixel, one confusion matrix over all images; "
+    "output resized to the truth's size, each pixel of the nearest class colour (of the largest logit, where the "
+    "generator gives logits), one confusion matrix over all images; "
     "void ignored; class accuracy averages the classes that the truth holds, IoU those that truth or prediction holds"
 )
 

@@ -66,10 +66,11 @@ def score_translator(
     scores = ClassScores(classes) if classes else PictureScores()
     for done, (source, target) in enumerate(zip(files.inputs, files.truths, strict=True), start=1):
         truth = read_class_map(target, classes) if classes else read_pixels(target)
-        generated = translator.continuous(
-            open_image(source), direction, size=(truth.shape[1], truth.shape[0])
-        )  # (3, H, W)
-        scores.add(generated, truth)
+        output = translator.output(open_image(source), direction, size=(truth.shape[1], truth.shape[0]))
+        if isinstance(scores, ClassScores):
+            scores.add_map(translator.class_map(output, direction), truth)
+        else:
+            scores.add(output, truth)  # (3, H, W)
         if progress is not None:
             progress(done, len(files.inputs))
     width, height = translator.spec.size

@@ -5,7 +5,7 @@ token), or the mean over all positions of its last hidden state where it has non
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from diptych.errors import DiptychError, some
 from diptych.images import read_pixels
@@ -45,6 +46,34 @@ class Backbone:
             features = hidden.mean(1) if hidden.ndim == 3 else hidden.mean((2, 3))
         result: NDArray[np.float32] = features.float().cpu().numpy()
         return result
+
+
+def perceptual_features(name: str, device: str, size: tuple[int, int]) -> Callable[[Tensor], list[Tensor]]:
+    """A function of images `(B, 3, H, W)` in [-1, 1]: the hidden states of backbone `name`, one for each stage.
+
+    The images are normalised as the backbone was trained, not resized. Its weights are frozen; gradients reach the
+    images. Raises `DiptychError` as `load_backbone` does, and where it cannot take images of `size` = (width, height).
+    """
+    backbone = load_backbone(name, device)
+    network = backbone.network.requires_grad_(False)
+    mean, std = (
+        torch.tensor(values, device=device).view(1, 3, 1, 1)
+        for values in (backbone.processor.image_mean, backbone.processor.image_std)
+    )
+
+    def features(images: Tensor) -> list[Tensor]:
+        output = network((images.to(mean.dtype) / 2 + 0.5 - mean) / std, output_hidden_states=True)
+        return [state.float() for state in output.hidden_states]
+
+    width, height = size
+    try:
+        features(torch.zeros(1, 3, height, width, device=device))
+    except (ValueError, RuntimeError) as problem:
+        raise DiptychError(
+            f"--perceptual {name}: cannot take images of {width}x{height} ({_first_line(problem)}); "
+            "give another backbone, such as resnet50, or the --size it was trained at"
+        ) from None
+    return features
 
 
 def load_backbone(name: str, device: str) -> Backbone:

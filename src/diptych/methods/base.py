@@ -4,7 +4,7 @@ The trainer freezes the judges' weights in the generators' phase and detaches th
 method can forget to; it multiplies each term by the weight of the same name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -16,6 +16,8 @@ from diptych.batches import Batch
 Phase = Literal["generators", "judges"]
 Images = dict[str, Tensor]  # (B, C, H, W) each, by name: "fake_b", "cycle_a", ...
 Terms = dict[str, Tensor]  # scalars, by the name of their weight
+Perceptual = Callable[[Tensor], Sequence[Tensor]]
+"""A frozen backbone: images `(B, 3, H, W)` in [-1, 1] -> the features of its layers."""
 
 
 class Makers(Protocol):
@@ -37,7 +39,13 @@ class Options:
     weights: Mapping[str, float]
     direction: str = "a_to_b"
     adversarial: str = "lsgan"
+    reconstruction_l2: float = 0.0
+    cycle_l2: float = 0.0
+    loss: str = "pixel"
+    perceptual: Perceptual | None = None
     pool_size: int = 0
+    paired_pool_size: int | None = None
+    pool_reals: bool = False
     seed: int = 0
 
 
@@ -48,7 +56,10 @@ class Method(Protocol):
     """The settings that differ between methods: those this one uses, and their values unless set. Others it refuses."""
     rhythms: ClassVar[tuple[str, ...]]
     """The orders of paired and unpaired batches that it can be trained with."""
-    update_order: ClassVar[tuple[Phase, ...]]
+    update_order: tuple[Phase, ...]
+    """Which side is updated first; a method without judges has the generators' phase alone."""
+    lr_scale: ClassVar[Mapping[str, float]]
+    """Times the learning rate, by network; 1 for those that are not named."""
 
     def __init__(self, make: Makers, options: Options) -> None: ...
 

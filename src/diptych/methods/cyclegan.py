@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import torch
 
 from diptych.batches import Batch
-from diptych.losses import ADVERSARIAL
 from diptych.methods.base import Images, Makers, Options, Phase, Terms
 from diptych.methods.two_way import (
     load_pools_state,
@@ -29,7 +28,10 @@ class CycleGAN:
     defaults: ClassVar[Mapping[str, Any]] = {
         "rhythm": "unpaired",
         "unpaired": "all",
+        "unpaired_a": None,
+        "unpaired_b": None,
         "adversarial": "lsgan",
+        "cycle_l2": 0.0,
         "pool_size": 50,
         "generator": "resnet",
         "norm": "instance",
@@ -37,7 +39,8 @@ class CycleGAN:
         "translate_in_train_mode": False,
     }
     rhythms: ClassVar[tuple[str, ...]] = ("unpaired",)
-    update_order: ClassVar[tuple[Phase, ...]] = ("generators", "judges")
+    update_order: tuple[Phase, ...] = ("generators", "judges")
+    lr_scale: ClassVar[Mapping[str, float]] = {}
 
     @staticmethod
     def default_weights(direction: str) -> dict[str, float]:
@@ -48,17 +51,17 @@ class CycleGAN:
     def __init__(self, make: Makers, options: Options) -> None:
         self.networks = make_networks(make)
         self.weights = options.weights
-        self.adversarial = ADVERSARIAL[options.adversarial]
+        self.options = options
         self.pools = make_pools(options)
 
     def translate(self, batch: Batch) -> Images:
         return translate_both_ways(self.networks, self.weights, batch)
 
     def generator_terms(self, batch: Batch, images: Images) -> Terms:
-        return unpaired_terms(self.networks, self.weights, self.adversarial, batch, images)
+        return unpaired_terms(self.networks, self.options, batch, images)
 
     def judge_terms(self, batch: Batch, images: Images) -> Terms:
-        return unconditional_judge_terms(self.networks, self.weights, self.adversarial, self.pools, batch, images)
+        return unconditional_judge_terms(self.networks, self.options, self.pools, batch, images)
 
     def state_dict(self) -> dict[str, Any]:
         return pools_state(self.pools)

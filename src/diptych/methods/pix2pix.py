@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from diptych.batches import Batch
-from diptych.losses import ADVERSARIAL, l1
+from diptych.losses import ADVERSARIAL, distance
 from diptych.methods.base import Images, Makers, Options, Phase, Terms
 
 
@@ -21,18 +21,24 @@ class Pix2Pix:
         "rhythm": "pairs",
         "pairs": "all",
         "adversarial": "vanilla",
+        "reconstruction_l2": 0.0,
         "generator": "unet",
         "norm": "batch",
         "dropout": True,
         "translate_in_train_mode": True,
     }
     rhythms: ClassVar[tuple[str, ...]] = ("pairs",)
-    update_order: ClassVar[tuple[Phase, ...]] = ("judges", "generators")
+    update_order: tuple[Phase, ...] = ("judges", "generators")
+    lr_scale: ClassVar[Mapping[str, float]] = {}
 
     @staticmethod
     def default_weights(direction: str) -> dict[str, float]:
         source, target = direction.split("_to_")
-        return {f"adversarial_{target}": 1.0, f"reconstruction_{target}": 100.0, f"judge_{target}_given_{source}": 0.5}
+        return {
+            f"adversarial_{target}_given_{source}": 1.0,
+            f"reconstruction_{target}": 100.0,
+            f"judge_{target}_given_{source}": 0.5,
+        }
 
     def __init__(self, make: Makers, options: Options) -> None:
         self.source, self.target = options.direction.split("_to_")
@@ -41,6 +47,7 @@ class Pix2Pix:
         self.judge = make.judge(self.source, self.target)
         self.networks: dict[str, nn.Module] = {options.direction: self.generator, self.judge_name: self.judge}
         self.weights = options.weights
+        self.reconstruction_l2 = options.reconstruction_l2
         self.adversarial = ADVERSARIAL[options.adversarial]
 
     def _sides(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -54,14 +61,14 @@ class Pix2Pix:
         x, y = self._sides(batch)
         fake = images[f"fake_{self.target}"]
         terms: Terms = {}
-        name = f"adversarial_{self.target}"
+        name = f"adversarial_{self.target}_given_{self.source}"
         if self.weights[name]:
             terms[name] = self.adversarial.generator_term(
                 self.judge, torch.cat([x, fake], dim=1), torch.cat([x, y], dim=1)
             )
         name = f"reconstruction_{self.target}"
         if self.weights[name]:
-            terms[name] = l1(fake, y)
+            terms[name] = distance(fake, y, self.reconstruction_l2)
         return terms
 
     def judge_terms(self, batch: Batch, images: Images) -> Terms:

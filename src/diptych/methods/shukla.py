@@ -7,6 +7,8 @@
     L = 1 L_adv + 10 L_cyc + 10 L_idt + 150 L_rec   (eq. 6)
 
 and L_D, L_G likewise on domain a. The judges' losses are not halved; they see fakes out of a pool of 50 (section 3.5).
+The authors' released code differs: pools of their own for paired batches, and in L_G the real images, too, come out of
+pools. Both are options here.
 """
 
 from collections.abc import Mapping
@@ -15,9 +17,10 @@ from typing import Any, ClassVar
 import torch
 
 from diptych.batches import Batch
-from diptych.losses import ADVERSARIAL, l1
+from diptych.losses import distance
 from diptych.methods.base import Images, Makers, Options, Phase, Terms
 from diptych.methods.two_way import (
+    from_pools,
     load_pools_state,
     make_networks,
     make_pools,
@@ -31,18 +34,27 @@ from diptych.methods.two_way import (
 class Shukla:
     defaults: ClassVar[Mapping[str, Any]] = {
         "rhythm": "passes",
+        "balance": None,
+        "paired_steps": None,
         "pairs": "none",
         "unpaired": "all",
+        "unpaired_a": None,
+        "unpaired_b": None,
         "unpaired_excludes_pairs": False,
         "adversarial": "rsgan",
+        "reconstruction_l2": 0.0,
+        "cycle_l2": 0.0,
         "pool_size": 50,
+        "paired_pool_size": None,
+        "pool_reals": False,
         "generator": "resnet",
         "norm": "instance",
         "dropout": False,
         "translate_in_train_mode": False,
     }
-    rhythms: ClassVar[tuple[str, ...]] = ("passes",)
-    update_order: ClassVar[tuple[Phase, ...]] = ("judges", "generators")
+    rhythms: ClassVar[tuple[str, ...]] = ("passes", "mixed", "phases")
+    update_order: tuple[Phase, ...] = ("judges", "generators")
+    lr_scale: ClassVar[Mapping[str, float]] = {}
 
     @staticmethod
     def default_weights(direction: str) -> dict[str, float]:
@@ -53,23 +65,28 @@ class Shukla:
     def __init__(self, make: Makers, options: Options) -> None:
         self.networks = make_networks(make)
         self.weights = options.weights
-        self.adversarial = ADVERSARIAL[options.adversarial]
+        self.options = options
         self.pools = make_pools(options)
 
     def translate(self, batch: Batch) -> Images:
-        return translate_both_ways(self.networks, self.weights, batch)
+        images = translate_both_ways(self.networks, self.weights, batch)
+        if self.options.pool_reals:
+            for domain, real in (("a", batch.a), ("b", batch.b)):
+                images[f"pooled_{domain}"] = from_pools(self.pools, "real_", domain, real, batch.n_pairs)
+        return images
 
     def generator_terms(self, batch: Batch, images: Images) -> Terms:
-        terms = unpaired_terms(self.networks, self.weights, self.adversarial, batch, images)
+        terms = unpaired_terms(self.networks, self.options, batch, images)
         n = batch.n_pairs
         if n > 0:
             for domain, real in (("a", batch.a), ("b", batch.b)):
                 if self.weights[f"reconstruction_{domain}"]:
-                    terms[f"reconstruction_{domain}"] = l1(images[f"fake_{domain}"][:n], real[:n])
+                    fake = images[f"fake_{domain}"]
+                    terms[f"reconstruction_{domain}"] = distance(fake[:n], real[:n], self.options.reconstruction_l2)
         return terms
 
     def judge_terms(self, batch: Batch, images: Images) -> Terms:
-        return unconditional_judge_terms(self.networks, self.weights, self.adversarial, self.pools, batch, images)
+        return unconditional_judge_terms(self.networks, self.options, self.pools, batch, images)
 
     def state_dict(self) -> dict[str, Any]:
         return pools_state(self.pools)

@@ -1,4 +1,4 @@
-"""What methods with a generator each way share: F = b_to_a, G = a_to_b, and an unconditional judge on either domain."""
+"""What methods with a generator each way share: G = a_to_b, F = b_to_a, and an unconditional judge on either domain."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from diptych.batches import Batch
-from diptych.losses import Adversarial, l1
+from diptych.losses import ADVERSARIAL, distance, l1
 from diptych.methods.base import Images, Makers, Options, Terms
 from diptych.pool import ImagePool
 
@@ -25,19 +25,38 @@ def make_networks(make: Makers) -> dict[str, nn.Module]:
 
 
 def make_pools(options: Options) -> dict[str, ImagePool]:
-    """A pool of fakes for each judge, with random draws of its own."""
-    return {domain: ImagePool(options.pool_size, (options.seed, 20 + place)) for place, domain in enumerate("ab")}
+    """A pool of fakes for each domain's judge: "a", "b"; and those that `options` ask for besides.
+
+    "paired_a": the fakes of paired rows, apart from the others; "real_a", "real_paired_a": real images. Each has random
+    draws of its own.
+    """
+    sizes: dict[str, int] = {}
+    for group in ("", "real_") if options.pool_reals else ("",):
+        sizes |= dict.fromkeys((f"{group}a", f"{group}b"), options.pool_size)
+        if options.paired_pool_size is not None:
+            sizes |= dict.fromkeys((f"{group}paired_a", f"{group}paired_b"), options.paired_pool_size)
+    return {name: ImagePool(size, (options.seed, *name.encode())) for name, size in sizes.items()}
+
+
+def from_pools(pools: Mapping[str, ImagePool], group: str, domain: str, images: Tensor, n_pairs: int) -> Tensor:
+    """`(B, C, H, W)` new images of `domain` -> as many to show; paired rows out of their own pool, if there is one."""
+    apart = pools.get(f"{group}paired_{domain}")
+    if apart is None or n_pairs == 0:
+        return pools[f"{group}{domain}"].query(images)
+    if n_pairs == len(images):
+        return apart.query(images)
+    return torch.cat([apart.query(images[:n_pairs]), pools[f"{group}{domain}"].query(images[n_pairs:])])
 
 
 def pools_state(pools: Mapping[str, ImagePool]) -> dict[str, Any]:
-    """The state of every pool, by its domain."""
-    return {f"pool_{domain}": pool.state_dict() for domain, pool in pools.items()}
+    """The state of every pool, by its name."""
+    return {f"pool_{name}": pool.state_dict() for name, pool in pools.items()}
 
 
 def load_pools_state(pools: Mapping[str, ImagePool], state: Mapping[str, Any], device: torch.device) -> None:
     """Take up where `pools_state` was called."""
-    for domain, pool in pools.items():
-        pool.load_state_dict(state[f"pool_{domain}"], device)
+    for name, pool in pools.items():
+        pool.load_state_dict(state[f"pool_{name}"], device)
 
 
 def translate_both_ways(networks: Mapping[str, nn.Module], weights: Mapping[str, float], batch: Batch) -> Images:
@@ -49,33 +68,39 @@ def translate_both_ways(networks: Mapping[str, nn.Module], weights: Mapping[str,
     images: Images = {}
     for source, target in BOTH_WAYS:
         there, back = networks[f"{source}_to_{target}"], networks[f"{target}_to_{source}"]
-        asking = (f"adversarial_{target}", f"judge_{target}", f"cycle_{source}", f"reconstruction_{target}")
-        if any(weights.get(name) for name in asking):
+        cycle_wanted = any(
+            weights.get(name)
+            for name in (f"cycle_{source}", f"adversarial_{source}_given_{target}", f"judge_{source}_given_{target}")
+        )
+        fake_wanted = cycle_wanted or any(
+            weights.get(f"{term}_{target}{condition}")
+            for term in ("adversarial", "judge", "reconstruction", "perceptual")
+            for condition in ("", f"_given_{source}")
+        )
+        if fake_wanted:
             images[f"fake_{target}"] = there(real[source])
-        if weights[f"cycle_{source}"]:
+        if cycle_wanted:
             images[f"cycle_{source}"] = back(images[f"fake_{target}"])
         if weights[f"identity_{target}"]:
             images[f"identity_{target}"] = there(real[target])
     return images
 
 
-def unpaired_terms(
-    networks: Mapping[str, nn.Module],
-    weights: Mapping[str, float],
-    adversarial: Adversarial,
-    batch: Batch,
-    images: Images,
-) -> Terms:
-    """The generators' adversarial, cycle |F G a - a|_1 and identity |F a - a|_1 terms, on all rows, both domains."""
+def unpaired_terms(networks: Mapping[str, nn.Module], options: Options, batch: Batch, images: Images) -> Terms:
+    """The generators' adversarial, cycle |F G a - a| and identity |F a - a|_1 terms, on all rows, both domains.
+
+    A relativistic term compares with `images["pooled_a"]` where there are such, else with the batch's own real images.
+    """
+    weights, adversarial = options.weights, ADVERSARIAL[options.adversarial]
     real = {"a": batch.a, "b": batch.b}
     terms: Terms = {}
     for domain in ("a", "b"):
         if weights[f"adversarial_{domain}"]:
             terms[f"adversarial_{domain}"] = adversarial.generator_term(
-                networks[f"judge_{domain}"], images[f"fake_{domain}"], real[domain]
+                networks[f"judge_{domain}"], images[f"fake_{domain}"], images.get(f"pooled_{domain}", real[domain])
             )
         if weights[f"cycle_{domain}"]:
-            terms[f"cycle_{domain}"] = l1(images[f"cycle_{domain}"], real[domain])
+            terms[f"cycle_{domain}"] = distance(images[f"cycle_{domain}"], real[domain], options.cycle_l2)
         if weights[f"identity_{domain}"]:
             terms[f"identity_{domain}"] = l1(images[f"identity_{domain}"], real[domain])
     return terms
@@ -83,8 +108,7 @@ def unpaired_terms(
 
 def unconditional_judge_terms(
     networks: Mapping[str, nn.Module],
-    weights: Mapping[str, float],
-    adversarial: Adversarial,
+    options: Options,
     pools: Mapping[str, ImagePool],
     batch: Batch,
     images: Images,
@@ -93,8 +117,8 @@ def unconditional_judge_terms(
     real: dict[str, Tensor] = {"a": batch.a, "b": batch.b}
     terms: Terms = {}
     for domain in ("a", "b"):
-        if weights[f"judge_{domain}"]:
+        if options.weights[f"judge_{domain}"]:
             judge = networks[f"judge_{domain}"]
-            shown = pools[domain].query(images[f"fake_{domain}"])  # (B, C, H, W)
-            terms[f"judge_{domain}"] = adversarial.judge(judge(real[domain]), judge(shown))
+            shown = from_pools(pools, "", domain, images[f"fake_{domain}"], batch.n_pairs)  # (B, C, H, W)
+            terms[f"judge_{domain}"] = ADVERSARIAL[options.adversarial].judge(judge(real[domain]), judge(shown))
     return terms

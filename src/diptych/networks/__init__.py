@@ -5,13 +5,14 @@ from typing import Any
 
 from torch import nn
 
+from diptych.networks.fcn import FCN8s
 from diptych.networks.patch import PATCH_LAYERS, PatchJudge
 from diptych.networks.resnet import ResNetGenerator
 from diptych.networks.unet import UNetGenerator
 
-__all__ = ["GENERATORS", "PATCH_LAYERS", "PatchJudge", "ResNetGenerator", "UNetGenerator", "make_generator"]
+__all__ = ["GENERATORS", "PATCH_LAYERS", "FCN8s", "PatchJudge", "ResNetGenerator", "UNetGenerator", "make_generator"]
 
-GENERATORS: dict[str, type[nn.Module]] = {"resnet": ResNetGenerator, "unet": UNetGenerator}
+GENERATORS: dict[str, type[nn.Module]] = {"resnet": ResNetGenerator, "unet": UNetGenerator, "fcn8s": FCN8s}
 
 
 def make_generator(architecture: Mapping[str, Any]) -> nn.Module:

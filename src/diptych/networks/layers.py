@@ -1,10 +1,11 @@
-"""What all three networks share: the choice of normalisation and the weights they start from."""
+"""What the networks share: the choice of normalisation, how a generator ends, and the weights they start from."""
 
 from typing import Literal
 
 from torch import nn
 
 NormName = Literal["instance", "batch"]
+Head = Literal["tanh", "logits"]
 
 
 def norm_layer(norm: NormName, channels: int) -> nn.Module:
@@ -15,6 +16,11 @@ def norm_layer(norm: NormName, channels: int) -> nn.Module:
 def convolution_needs_bias(norm: NormName) -> bool:
     """BatchNorm brings a bias of its own; before the parameterless InstanceNorm the papers keep the convolution's."""
     return norm == "instance"
+
+
+def head_layer(head: Head) -> nn.Module:
+    """What ends a generator: tanh for images in [-1, 1], nothing for class logits that go into a cross-entropy."""
+    return nn.Tanh() if head == "tanh" else nn.Identity()
 
 
 def initialise(network: nn.Module) -> None:

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from diptych.networks.layers import NormName, convolution_needs_bias, initialise, norm_layer
+from diptych.networks.layers import Head, NormName, convolution_needs_bias, head_layer, initialise, norm_layer
 
 
 class ResidualBlock(nn.Module):
@@ -31,7 +31,10 @@ class ResidualBlock(nn.Module):
 
 
 class ResNetGenerator(nn.Module):
-    """`(B, in_channels, H, W)` in [-1, 1] -> `(B, out_channels, H, W)` in [-1, 1]; H and W are multiples of 4."""
+    """`(B, in_channels, H, W)` in [-1, 1] -> `(B, out_channels, H, W)`; H and W are multiples of 4.
+
+    The output is in [-1, 1], or with `head="logits"` raw class logits.
+    """
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class ResNetGenerator(nn.Module):
         blocks: int = 9,
         norm: NormName = "instance",
         dropout: bool = False,
+        head: Head = "tanh",
     ) -> None:
         super().__init__()
         bias = convolution_needs_bias(norm)
@@ -64,7 +68,7 @@ class ResNetGenerator(nn.Module):
                 norm_layer(norm, width // 2),
                 nn.ReLU(),
             ]
-        layers += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, out_channels, 7), nn.Tanh()]
+        layers += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, out_channels, 7), head_layer(head)]
         self.layers = nn.Sequential(*layers)
         self.size_multiple = 4
         initialise(self)

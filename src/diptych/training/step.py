@@ -23,19 +23,21 @@ def learning_rate(step: int, steps: int, lr: float) -> float:
     return lr * min(1.0, 2 * (steps - step) / steps)
 
 
-def side(method: Method, phase: Phase) -> list[nn.Module]:
-    """The networks that `phase` updates."""
-    return [network for name, network in method.networks.items() if name.startswith("judge") == (phase == "judges")]
+def side(method: Method, phase: Phase) -> list[str]:
+    """The names of the networks that `phase` updates."""
+    return [name for name in method.networks if name.startswith("judge") == (phase == "judges")]
 
 
 def make_optimisers(method: Method, betas: tuple[float, float]) -> dict[Phase, torch.optim.Adam]:
-    """An Adam for each side; the learning rate is set at every step."""
-    return {
-        phase: torch.optim.Adam(
-            [parameter for network in side(method, phase) for parameter in network.parameters()], betas=betas
-        )
-        for phase in method.update_order
-    }
+    """An Adam for each side, a group for each share of the learning rate, which is set at every step."""
+    optimisers: dict[Phase, torch.optim.Adam] = {}
+    for phase in method.update_order:
+        by_scale: dict[float, list[nn.Parameter]] = {}
+        for name in side(method, phase):
+            by_scale.setdefault(method.lr_scale.get(name, 1.0), []).extend(method.networks[name].parameters())
+        groups = [{"params": parameters, "lr_scale": scale} for scale, parameters in by_scale.items()]
+        optimisers[phase] = torch.optim.Adam(groups, betas=betas)
+    return optimisers
 
 
 def prepare(networks: Iterable[nn.Module], device: torch.device, precision: Precision) -> None:
@@ -74,8 +76,8 @@ def take_step(
     detached = {name: image.detach() for name, image in images.items()}
     seen: dict[str, float] = {}
     for phase in method.update_order:
-        for network in side(method, "judges"):
-            network.requires_grad_(phase == "judges")
+        for name in side(method, "judges"):
+            method.networks[name].requires_grad_(phase == "judges")
         with autocast():
             if phase == "generators":
                 terms = method.generator_terms(batch, images)
@@ -97,8 +99,8 @@ def take_step(
         if not torch.nn.utils.get_total_norm(gradients).isfinite():
             raise NotFiniteError(f"the gradient of the {phase} became infinite or NaN ({', '.join(terms)})")
         for group in optimiser.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["lr_scale"]
         optimiser.step()
-    for network in side(method, "judges"):
-        network.requires_grad_(True)
+    for name in side(method, "judges"):
+        method.networks[name].requires_grad_(True)
     return seen
