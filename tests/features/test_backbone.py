@@ -13,7 +13,7 @@ from PIL import Image
 
 from diptych.errors import DiptychError
 from diptych.features import extract
-from diptych.features.backbone import load_backbone
+from diptych.features.backbone import load_backbone, perceptual_features
 
 
 @pytest.fixture(scope="module")
@@ -224,3 +224,37 @@ def test_a_broken_torchvision_is_told(resnet: Path, tmp_path: Path) -> None:
     assert "(operator torchvision::nms is missing)" in told
     assert "uninstall it" in told
     assert len(told.splitlines()) == 1
+
+
+def test_perceptual_features_are_the_hidden_states_of_normalised_images(resnet: Path, tmp_path: Path) -> None:
+    mean, spread = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    network = transformers.AutoModel.from_pretrained(resnet).eval()
+    network.save_pretrained(tmp_path)
+    transformers.ConvNextImageProcessorPil(image_mean=mean, image_std=spread).save_pretrained(tmp_path)
+    features = perceptual_features(str(tmp_path), "cpu", (24, 16))
+    images = (torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1).requires_grad_()
+    found = features(images)
+    normalised = ((images + 1) / 2 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(spread).view(3, 1, 1)
+    wanted = network(normalised, output_hidden_states=True).hidden_states
+    assert len(found) == len(wanted) == 3
+    for mine, theirs in zip(found, wanted, strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-5)
+    sum(state.sum() for state in found).backward()
+    assert images.grad is not None
+    assert images.grad.abs().sum() > 0
+
+
+def test_a_perceptual_backbone_is_frozen(resnet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import diptych.features.backbone as module
+
+    backbone = load_backbone(str(resnet), "cpu")
+    monkeypatch.setattr(module, "load_backbone", lambda name, device: backbone)
+    perceptual_features(str(resnet), "cpu", (32, 32))
+    assert not any(parameter.requires_grad for parameter in backbone.network.parameters())
+    assert not backbone.network.training
+
+
+def test_a_backbone_that_cannot_take_the_size_is_refused(vit: Path) -> None:
+    perceptual_features(str(vit), "cpu", (32, 32))
+    with pytest.raises(DiptychError, match=r"--perceptual .*vit.*: cannot take images of 48x32"):
+        perceptual_features(str(vit), "cpu", (48, 32))

@@ -22,15 +22,41 @@ def recipe_file(name: str) -> Path:
     """The YAML file `name`, or the recipe of that name that comes with diptych (such as `"shukla"`)."""
     if Path(name).is_file():
         return Path(name)
-    shipped = {file.stem: file for file in sorted(Path(__file__).parent.glob("*.yaml"))}
+    shipped = shipped_recipes()
     if name not in shipped:
         hint = nearest(name, shipped) or ";"
         raise DiptychError(f"--recipe {name}: no such file{hint} recipes that come with diptych: {', '.join(shipped)}")
     return shipped[name]
 
 
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with diptych, by name."""
+    return {file.stem: file for file in sorted(Path(__file__).parent.glob("*.yaml"))}
+
+
 def read_recipe(file: Path) -> dict[str, Any]:
-    """The mapping in a YAML file (safe loader)."""
+    """The settings in a YAML file (safe loader), laid over those of the recipe that its `extends` names.
+
+    Groups of settings, such as weights, are merged name by name. Raises `DiptychError` for a recipe that cannot be read
+    or that extends itself.
+    """
+    layers = [_read_yaml(file)]
+    seen = [file.resolve()]
+    while (name := layers[-1].pop("extends", None)) is not None:
+        beside = seen[-1].parent / str(name)
+        seen.append((beside if beside.is_file() else recipe_file(str(name))).resolve())
+        if seen[-1] in seen[:-1]:
+            raise DiptychError(f"{file}: extends itself by way of {seen[-2].name}; take one of the two out")
+        layers.append(_read_yaml(seen[-1]))
+    values: dict[str, Any] = {}
+    for layer in reversed(layers):
+        for key, value in layer.items():
+            both = isinstance(value, dict) and isinstance(values.get(key), dict)
+            values[key] = values[key] | value if both else value
+    return values
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as problem:
