@@ -120,7 +120,8 @@ def tiny(method: str, size: str = "32x24") -> list[str]:
     networks = (
         ["--generator", "unet", "--depth", "3"] if method == "pix2pix" else ["--generator", "resnet", "--blocks", "1"]
     )
-    return ["--size", size, "--steps", "4", "--batch-size", "2", "--ngf", "4", "--judge.patch", "16", *networks]
+    judges = [] if method == "supervised" else ["--judge.patch", "16"]
+    return ["--size", size, "--steps", "4", "--batch-size", "2", "--ngf", "4", *judges, *networks]
 
 
 @pytest.fixture(scope="session")

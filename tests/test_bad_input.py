@@ -44,6 +44,10 @@ class World:
         file.write_text("\n".join(["a,b", *rows, ""]))
         return self.train(method, "--pairs", file)
 
+    def fcn8s(self, *words: object, size: str = "32x32") -> list[object]:
+        sides = ["--a", self.data.photos, "--b", self.data.labels, "--b-classes", self.data.classes]
+        return ["train", "supervised", *sides, "--generator", "fcn8s", "--size", size, "--out", self.out, *words]
+
     def recipe(self, text: str, *words: object) -> list[object]:
         file = self.data.root / "recipe.yaml"
         file.write_text(text)
@@ -385,6 +389,44 @@ SETTINGS = [
     ),
     bad("depth with resnet", lambda w: w.train("shukla", "--depth", 3), "resnet ignores --depth", "take it out"),
     bad("blocks with unet", lambda w: w.unet("--blocks", 3), "unet ignores --blocks", "take it out"),
+    bad("skips with resnet", lambda w: w.train("shukla", "--skips", "False"), "resnet ignores --skips", "take it out"),
+    bad("leak with resnet", lambda w: w.train("shukla", "--leak", 0), "resnet ignores --leak", "take it out"),
+    bad("encoder weights", lambda w: w.train("shukla", "--encoder-weights", "x"), "resnet ignores --encoder-weights"),
+    bad("no VGG", lambda w: w.fcn8s("--encoder-weights", w.file("vgg.pth", "no weights")), "vgg.pth", "is no .pth file"),
+    bad("norm of fcn8s", lambda w: w.fcn8s("--norm", "batch"), "fcn8s has no normalisation", "take --norm out"),
+    bad("size of fcn8s", lambda w: w.fcn8s(size="48x32"), "--size 48x32", "multiples of 32"),
+    bad("judge of supervised", lambda w: w.train("supervised", "--judge.patch", 16), "supervised has no judge"),
+    bad("objective of supervised", lambda w: w.train("supervised", "--adversarial", "hinge"), "ignores --adversarial"),
+    bad("no classes", lambda w: w.fcn8s("--loss", "cross_entropy", "--direction", "b_to_a"), "needs the classes of a"),
+    bad(
+        "distance of classes",
+        lambda w: w.fcn8s("--loss", "cross_entropy", "--reconstruction-l2", 1),
+        "cross_entropy ignores --reconstruction-l2",
+        "--loss pixel",
+    ),
+    bad("share", lambda w: w.train("shukla", "--cycle-l2", 1.5), "cycle_l2", "less than or equal to 1"),
+    bad("cycle of pix2pix", lambda w: w.train("pix2pix", "--cycle-l2", 1), "pix2pix ignores --cycle-l2"),
+    bad("reconstruction of cyclegan", lambda w: w.train("cyclegan", "--reconstruction-l2", 1), "cyclegan ignores"),
+    bad("pooled reals", lambda w: w.train("shukla", "--pool-reals", "--adversarial", "lsgan"), "sees no real image"),
+    bad("pooled reals elsewhere", lambda w: w.train("tripathy", "--pool-reals"), "tripathy ignores --pool-reals"),
+    bad(
+        "mixed of one",
+        lambda w: w.train("shukla", "--rhythm", "mixed", "--batch-size", 1),
+        "--rhythm mixed",
+        "--batch-size 2 or more",
+    ),
+    bad("balance", lambda w: w.train("tripathy", "--balance", 1), "--balance belongs to the rhythm passes", "phases"),
+    bad("no balance", lambda w: w.train("shukla", "--balance", 0), "balance", "greater than 0"),
+    bad("phases", lambda w: w.train("shukla", "--paired-steps", 3), "--paired-steps belongs to the rhythm phases"),
+    bad("no backbone", lambda w: w.train("tripathy", "--weights", "perceptual_a", 1), "give --perceptual BACKBONE"),
+    bad(
+        "backbone",
+        lambda w: w.train("tripathy", "--perceptual", w.data.photos),
+        "cannot be loaded as a vision backbone",
+    ),
+    bad("backbone of shukla", lambda w: w.train("shukla", "--perceptual", "resnet50"), "shukla ignores --perceptual"),
+    bad("itself", lambda w: w.recipe("extends: recipe.yaml"), "recipe.yaml: extends itself"),
+    bad("extends nothing", lambda w: w.recipe("extends: shukl"), "--recipe shukl", "'shukla'"),
     bad("another's rhythm", lambda w: w.train("shukla", "--rhythm", "pairs"), "no rhythm 'pairs'", "choose passes"),
     bad("unet too deep", lambda w: w.unet("--depth", 4), "depth 4 needs multiples of 16", "--depth 3 or less"),
     bad("unet too deep by default", lambda w: w.unet(), "depth 8 needs multiples of 256", "--depth 3 or less"),

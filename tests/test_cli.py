@@ -23,6 +23,7 @@ from conftest import CLASSES, Folders, diptych, make_folders, said_one_line, tin
 from diptych import commands
 from diptych.cli import COMMANDS, main, parse
 from diptych.config import ResumeSettings, TrainSettings, setting_names
+from diptych.methods import METHODS
 from diptych.scenes import write_scenes
 
 
@@ -200,6 +201,9 @@ def test_the_truth_scores_itself_as_perfect(folders: Folders, tmp_path: Path) ->
 TERMS = {
     "pix2pix": {"adversarial_b_given_a", "reconstruction_b", "judge_b_given_a"},
     "cyclegan": {f"{term}_{side}" for term in ("adversarial", "cycle", "identity", "judge") for side in "ab"},
+    "supervised": {"supervised_b"},
+    "tripathy": {f"{term}_{side}" for term in ("adversarial", "cycle", "identity", "judge") for side in "ab"}
+    | {f"{term}_{sides}" for term in ("adversarial", "judge") for sides in ("a_given_b", "b_given_a")},
 }
 
 
@@ -211,6 +215,85 @@ def test_the_other_methods_train_and_translate(method: str, folders: Folders, tm
     assert {step: set(terms) for step, terms in terms_of(run).items()} == dict.fromkeys((1, 2), TERMS[method])
     assert diptych("translate", run, folders.val_photos / "scene100.png", "--out", tmp_path / "out") == 0
     assert Image.open(tmp_path / "out" / "scene100.png").mode == "P"
+
+
+def test_tripathy_takes_pairs_for_a_quarter_of_the_steps_unless_told(
+    folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("train", "tripathy", "--a", folders.photos, "--b", folders.labels, "--out", tmp_path / "run")
+    for more, steps in (((), 250), (("--paired-steps", 7), 7)):
+        capsys.readouterr()
+        assert diptych(*words, "--steps", 1000, *more, "--dry-run") == 0
+        assert yaml.safe_load(capsys.readouterr().out)["paired_steps"] == steps
+
+
+def test_longer_training_leaves_the_switch_of_phases_where_it_was(folders: Folders, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ("--a", folders.photos, "--b", folders.labels, "--pairs", 3, *tiny("tripathy"), "--steps", 4)
+    assert diptych("train", "tripathy", *words, "--out", run) == 0
+    assert diptych("resume", run, "--steps", 8) == 0
+    assert yaml.safe_load((run / "experiment.yaml").read_text())["paired_steps"] == 1
+
+
+def test_supervised_on_class_maps_ends_in_logits(folders: Folders, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ("--a", folders.photos, "--b", folders.labels, "--b-classes", folders.classes, *tiny("supervised"))
+    validation = ("--val-a", folders.val_photos, "--val-b", folders.val_labels)
+    longer = ("--steps", 60, "--optim.lr", 0.01, "--jitter", 1)
+    assert diptych("train", "supervised", *words, *longer, *validation, "--out", run) == 0
+    last = json.loads((run / "checkpoints.json").read_text())["last"]["name"]
+    config = json.loads((run / "checkpoints" / last / "a_to_b" / "config.json").read_text())
+    assert (config["head"], config["out_channels"]) == ("logits", 3)  # sky, road, car; void is never answered
+    assert diptych("translate", run, folders.val_photos, "--out", tmp_path / "ids") == 0
+    ids = np.stack([np.asarray(Image.open(file)) for file in sorted((tmp_path / "ids").iterdir())])
+    truth = np.stack([np.asarray(Image.open(file)) for file in sorted(folders.val_labels.iterdir())])
+    seen = truth != CLASSES["void"][0]
+    assert (ids == truth)[seen].mean() > 0.8  # a channel mistaken for a row would lose most of it
+    assert diptych("translate", run, folders.val_photos, "--out", tmp_path / "raw", "--raw") == 0
+    assert Image.open(tmp_path / "raw" / "scene100.png").mode == "RGB"
+    assert diptych("evaluate", run, "--a", folders.val_photos, "--b", folders.val_labels, "--out", tmp_path / "s") == 0
+    scores = scores_of(tmp_path / "s")["scores"]
+    assert scores["pixel_accuracy"] == pytest.approx((ids == truth)[seen].mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["pixel", "cross_entropy"])
+def test_fcn8s_learns_class_maps_and_pictures(loss: str, folders: Folders, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ("--a", folders.photos, "--b", folders.labels, "--b-classes", folders.classes, "--pairs", 4)
+    small = ("--generator", "fcn8s", "--size", "32x32", "--ngf", 4, "--steps", 2, "--batch-size", 2, "--loss", loss)
+    assert diptych("train", "supervised", *words, *small, "--out", run) == 0
+    assert diptych("translate", run, folders.val_photos, "--out", tmp_path / "out") == 0
+    assert Image.open(tmp_path / "out" / "scene100.png").mode == "P"
+
+
+def test_the_direction_of_cross_entropy(folders: Folders, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ("--a", folders.labels, "--b", folders.photos, "--a-classes", folders.classes, *tiny("supervised"))
+    assert diptych("train", "supervised", *words, "--steps", 2, "--direction", "b_to_a", "--out", run) == 0
+    assert set(terms_of(run)[2]) == {"supervised_a"}
+    assert diptych("translate", run, folders.val_photos, "--out", tmp_path / "out") == 0
+    assert Image.open(tmp_path / "out" / "scene100.png").mode == "P"
+
+
+def test_the_encoder_of_fcn8s_starts_from_the_weights_it_is_given(folders: Folders, tmp_path: Path) -> None:
+    import torch
+
+    from diptych.networks import FCN8s
+    from diptych.translator import Translator
+
+    torch.manual_seed(4)
+    donor = FCN8s(ngf=4)
+    given = {name: tensor for name, tensor in donor.state_dict().items() if name.startswith("features")}
+    given |= {"pre_logits.fc1.weight": donor.fc6.weight, "pre_logits.fc1.bias": donor.fc6.bias}
+    given |= {"pre_logits.fc2.weight": donor.fc7.weight, "pre_logits.fc2.bias": donor.fc7.bias}
+    torch.save({name: tensor.detach() for name, tensor in given.items()}, tmp_path / "vgg.pth")
+    words = ("--a", folders.photos, "--b", folders.labels, "--b-classes", folders.classes, "--pairs", 4)
+    small = ("--generator", "fcn8s", "--size", "32x32", "--ngf", 4, "--steps", 1, "--optim.lr", 1e-12)
+    run = tmp_path / "run"
+    assert diptych("train", "supervised", *words, *small, "--encoder-weights", tmp_path / "vgg.pth", "--out", run) == 0
+    trained = Translator.from_pretrained(run).generators["a_to_b"].state_dict()
+    torch.testing.assert_close(trained["features.28.weight"], given["features.28.weight"])
+    torch.testing.assert_close(trained["fc6.weight"], donor.fc6.weight.detach())
 
 
 def test_pix2pix_learns_the_direction_it_is_given(folders: Folders, tmp_path: Path) -> None:
@@ -379,12 +462,13 @@ def test_flags_lie_on_top_of_the_recipe(tmp_path: Path, capsys: pytest.CaptureFi
     assert dry_run(capsys, f"--recipe={recipe}", "--out", "z")["steps"] == 7
 
 
-@pytest.mark.parametrize("method", ["pix2pix", "cyclegan", "shukla"])
+@pytest.mark.parametrize("method", list(METHODS))
 def test_a_dry_run_is_a_recipe_for_itself(method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = (method, "--a", "x", "--b", "y", "--out", tmp_path / "run", "--size", "256", "--no-flip", "--seed", 4)
     resolved = dry_run(capsys, *words)
     assert not (tmp_path / "run").exists()
-    assert None not in (resolved["rhythm"], resolved["generator"], resolved["norm"], resolved["adversarial"])
+    assert None not in (resolved["rhythm"], resolved["generator"], resolved["norm"])
+    assert (resolved["adversarial"] is None) == (method == "supervised")
     recipe = tmp_path / "plan.yaml"
     recipe.write_text(yaml.safe_dump(resolved))
     assert dry_run(capsys, "--recipe", recipe) == resolved
@@ -416,12 +500,13 @@ def assert_same_weights(one: Path, other: Path, step: int) -> None:
     assert tree(one / name) == tree(other / name)
 
 
-@pytest.mark.parametrize("method", ["pix2pix", "cyclegan", "shukla"])
+@pytest.mark.parametrize("method", list(METHODS))
 def test_a_stopped_run_goes_on_as_if_it_had_not(method: str, folders: Folders, tmp_path: Path) -> None:
-    rows = {"pix2pix": ("--pairs", 3), "cyclegan": ("--pool-size", 2), "shukla": ("--pairs", 3, "--pool-size", 2)}
+    pairs = () if method == "cyclegan" else ("--pairs", 3)
+    pools = ("--pool-size", 2) if "pool_size" in METHODS[method].defaults else ()
     settings = train_settings(
         *(method, "--a", folders.photos, "--b", folders.labels, "--b-classes", folders.classes),
-        *(*tiny(method), *rows[method], "--steps", 5, "--log-every", 1, "--out", tmp_path / "whole"),
+        *(*tiny(method), *pairs, *pools, "--steps", 5, "--log-every", 1, "--out", tmp_path / "whole"),
     )
     assert commands.train(settings) == (tmp_path / "whole", 5)
     stopped = settings.model_copy(update={"out": tmp_path / "stopped"})

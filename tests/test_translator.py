@@ -193,3 +193,53 @@ def test_wrong_words_are_named(tmp_path: Path) -> None:
         translator()(noise(8, 8), at="nativ")  # type: ignore[arg-type]
     with pytest.raises(DiptychError, match="a_to_b or b_to_a, not 'b-to-a'"):
         translator()(noise(8, 8), "b-to-a")
+
+
+class Logits(nn.Module):
+    """Three logits that only the pixel's red decides: (0, 4 red, 0)."""
+
+    size_multiple = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nothing = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        red = x[:, :1]
+        return torch.cat([0 * red, 4 * red, 0 * red - 1], dim=1)
+
+
+def ends_in_logits() -> Translator:
+    """The classes' void stands first, so that channels and rows are not the same numbers."""
+    colours = np.array([[9, 9, 9], [255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
+    classes = Classes((200, 3, 7, 5), ("void", "red", "green", "blue"), colours, 0)
+    architecture = {"generator": "resnet", "head": "logits"}
+    spec = TranslatorSpec({"a_to_b": architecture}, (4, 4), "a_to_b", {"a": None, "b": classes}, False)
+    return Translator({"a_to_b": Logits()}, spec)
+
+
+def test_the_largest_logit_decides_the_class() -> None:
+    half = np.zeros((4, 4, 3), np.uint8)
+    half[:, 2:] = 255
+    answer = ends_in_logits()(Image.fromarray(half))
+    assert answer.mode == "P"
+    assert np.asarray(answer).tolist() == [[3, 3, 7, 7]] * 4  # logits (0, -4, -1) and (0, 4, -1)
+
+
+def test_raw_logits_are_the_colour_to_be_expected() -> None:
+    white = Image.fromarray(np.full((4, 4, 3), 255, np.uint8))
+    shares = np.exp([0.0, 4.0, -1.0]) / np.exp([0.0, 4.0, -1.0]).sum()
+    raw = np.asarray(ends_in_logits()(white, raw=True))
+    assert raw[0, 0].tolist() == np.round(255 * shares).tolist()
+
+
+def test_a_head_of_logits_is_saved_and_loaded(tmp_path: Path) -> None:
+    architecture = RESNET | {"out_channels": 2, "head": "logits"}
+    one = translator(architecture, classes=CLASSES)
+    one.save_pretrained(tmp_path)
+    two = Translator.from_pretrained(tmp_path)
+    picture = noise(32, 24)
+    output = one.output(picture, "a_to_b")
+    assert output.shape == (2, 24, 32)
+    assert np.array_equal(two.output(picture, "a_to_b"), output)
+    assert np.array_equal(np.asarray(two(picture)), np.asarray(one(picture)))

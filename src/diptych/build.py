@@ -11,7 +11,7 @@ from torch import nn
 
 from diptych import dataset as data
 from diptych.batches import Batches, rhythm_of
-from diptych.config import TrainSettings, parse_size
+from diptych.config import JudgeSettings, TrainSettings, parse_size
 from diptych.dataset import Dataset
 from diptych.display import Display
 from diptych.errors import DiptychError, nearest
@@ -66,7 +66,14 @@ def resolve(settings: TrainSettings) -> TrainSettings:
             elif values[name] is not None:
                 flag = name.replace("_", "-")
                 raise DiptychError(f"--generator {values['generator']} ignores --{flag}; take it out")
-    values["judge"]["ndf"] = values["judge"]["ndf"] or values["ngf"]
+    if "judges" in method.update_order:
+        values["judge"]["ndf"] = values["judge"]["ndf"] or values["ngf"]
+    elif settings.judge != JudgeSettings():
+        raise DiptychError(f"{settings.method} has no judge; take the settings of --judge out")
+    elif values["generator"] == "fcn8s":
+        if settings.norm is not None:
+            raise DiptychError("--generator fcn8s has no normalisation; take --norm out")
+        values["norm"] = None
 
     weights = method.default_weights(settings.direction)
     unknown = [name for name in settings.weights if name not in weights]
@@ -85,6 +92,9 @@ def resolve(settings: TrainSettings) -> TrainSettings:
     for name in ("a", "b", "unpaired_a", "unpaired_b", "out", "a_classes", "b_classes", "val_a", "val_b", "init_from"):
         if values[name] is not None:
             values[name] = Path(values[name]).resolve()
+    for name in ("encoder_weights", "perceptual"):
+        if values[name] is not None and Path(values[name]).exists():  # else a name on the hub
+            values[name] = str(Path(values[name]).resolve())
     for name in ("pairs", "unpaired"):
         text = values[name]
         if text is not None and text not in ("all", "none") and not text.isdecimal():
@@ -121,6 +131,8 @@ def _resolve_objective(values: dict[str, Any], method: type[Method]) -> None:
             values["loss"] = "pixel" if values[f"{target}_classes"] is None else "cross_entropy"
         if values["loss"] == "cross_entropy" and values[f"{target}_classes"] is None:
             raise DiptychError(f"--loss cross_entropy needs the classes of {target}; give --{target}-classes")
+        if values["loss"] == "cross_entropy" and values["reconstruction_l2"]:
+            raise DiptychError("--loss cross_entropy ignores --reconstruction-l2; take it out, or give --loss pixel")
     if values["pool_reals"] and values["adversarial"] and not ADVERSARIAL[values["adversarial"]].relativistic:
         raise DiptychError(
             f"--pool-reals: the generators' {values['adversarial']} term sees no real image; take it out, or give a "
@@ -144,7 +156,7 @@ def _check_sizes(settings: TrainSettings) -> None:
         raise DiptychError(
             f"--size {settings.size}: a unet of depth {settings.depth} needs multiples of {multiple}; {way_out}"
         )
-    if settings.adversarial is None:
+    if settings.judge.ndf is None:
         return  # there are no judges
     smallest_for = {patch: 3 * 2**layers if layers else 1 for patch, layers in PATCH_LAYERS.items()}
     smallest = smallest_for[settings.judge.patch]

@@ -219,7 +219,9 @@ def resume(
         raise DiptychError(f"{folder / 'data.json'}: missing or damaged ({problem}); train again, elsewhere") from None
     dataset = reopen_dataset(now, record, display)
     if checkpoint is not None:
-        training = make_training(now.model_copy(update={"init_from": None}), dataset, device, display)
+        training = make_training(
+            now.model_copy(update={"init_from": None, "encoder_weights": None}), dataset, device, display
+        )
         step, sums = load_training(checkpoint, training.method, training.optimisers)
         training = replace(training, step=step, sums=sums)
     else:

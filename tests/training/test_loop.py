@@ -36,7 +36,7 @@ def settings(scenes: Path, out: Path, method: str = "shukla", **changes: object)
         "generator": "resnet",
         "blocks": 1,
         "ngf": 4,
-        "judge": JudgeSettings(patch=16),
+        **({"judge": JudgeSettings(patch=16)} if method != "supervised" else {}),
         "precision": "fp32",
         "val_every": 2,
         "log_every": 3,
@@ -69,6 +69,11 @@ class StopAt:
         ("shukla", {"pool_size": 2}),
         ("cyclegan", {"pool_size": 2}),
         ("pix2pix", {"dropout": True}),
+        ("shukla", {"rhythm": "mixed", "batch_size": 2, "pool_size": 2, "paired_pool_size": 1, "pool_reals": True}),
+        ("shukla", {"rhythm": "phases", "paired_steps": 4}),
+        ("tripathy", {"pool_size": 2, "paired_steps": 6}),
+        ("tripathy", {"rhythm": "passes", "balance": 1.0}),
+        ("supervised", {"loss": "cross_entropy", "dropout": True}),
     ],
 )
 def test_a_resumed_run_is_the_run_that_never_stopped(
