@@ -54,7 +54,8 @@ class TrainCommand(TrainSettings):
     """Learn to translate from a few pairs and everything unpaired."""
 
     recipe: str | None = None
-    """YAML file of settings, or one that comes with diptych (shukla, cyclegan, pix2pix); flags lie on top of it."""
+    """YAML file of settings, or one that comes with diptych (shukla, tripathy, cyclegan, pix2pix, supervised, and more;
+    a wrong name lists them all); flags lie on top of it."""
     dry_run: bool = False
     """Print the resolved settings as YAML and stop."""
 

@@ -32,6 +32,11 @@ class Settings(BaseModel):
         coerce_numbers_to_str=True,  # YAML reads `unpaired: 200` and `size: 256` as numbers
     )
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: object) -> None:
+        for field in cls.model_fields.values():  # --help breaks lines by itself
+            field.description = " ".join((field.description or "").split()) or None
+
 
 def parse_size(text: str) -> tuple[int, int]:
     """`"128x96"` or `"256"` -> (width, height) in pixels; raises ValueError for anything else."""
