@@ -392,7 +392,9 @@ SETTINGS = [
     bad("skips with resnet", lambda w: w.train("shukla", "--skips", "False"), "resnet ignores --skips", "take it out"),
     bad("leak with resnet", lambda w: w.train("shukla", "--leak", 0), "resnet ignores --leak", "take it out"),
     bad("encoder weights", lambda w: w.train("shukla", "--encoder-weights", "x"), "resnet ignores --encoder-weights"),
-    bad("no VGG", lambda w: w.fcn8s("--encoder-weights", w.file("vgg.pth", "no weights")), "vgg.pth", "is no .pth file"),
+    bad(
+        "no VGG", lambda w: w.fcn8s("--encoder-weights", w.file("vgg.pth", "no weights")), "vgg.pth", "is no .pth file"
+    ),
     bad("norm of fcn8s", lambda w: w.fcn8s("--norm", "batch"), "fcn8s has no normalisation", "take --norm out"),
     bad("size of fcn8s", lambda w: w.fcn8s(size="48x32"), "--size 48x32", "multiples of 32"),
     bad("judge of supervised", lambda w: w.train("supervised", "--judge.patch", 16), "supervised has no judge"),

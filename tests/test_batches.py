@@ -429,6 +429,21 @@ def test_photos_have_no_class_targets(tmp_path: Path) -> None:
     assert batch.b_classes is None
 
 
+def test_one_file_may_serve_as_a_picture_and_as_a_class_map(tmp_path: Path) -> None:
+    classes = Classes((0, 1), ("left", "right"), np.array([(9, 0, 0), (0, 9, 0)], np.uint8), None)
+    (tmp_path / "labels").mkdir()
+    halves = Image.fromarray(np.tile((np.arange(12) > 5).astype(np.uint8), (9, 1)))
+    halves.putpalette([0, 0, 200, 200, 0, 0])
+    halves.save(tmp_path / "labels" / "x.png")
+    as_picture = Domain(tmp_path / "labels", ("x.png",), (LOAD,))
+    as_classes = Domain(tmp_path / "labels", ("x.png",), (LOAD,), classes)
+    for sides in ((as_picture, as_classes), (as_classes, as_picture)):
+        batch = make_batches(Dataset(*sides, pairs=((0, 0),)), "pairs").at(0)
+        painted, picture = (batch.a, batch.b) if sides[0] is as_classes else (batch.b, batch.a)
+        assert set(np.unique(bytes_of(painted))) == {0, 9}
+        assert set(np.unique(bytes_of(picture))) == {0, 200}
+
+
 def test_nearest_pixels_where_asked(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     stripes = np.zeros((LOAD[1], 2 * LOAD[0], 3), np.uint8)

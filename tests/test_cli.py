@@ -217,6 +217,19 @@ def test_the_other_methods_train_and_translate(method: str, folders: Folders, tm
     assert Image.open(tmp_path / "out" / "scene100.png").mode == "P"
 
 
+@pytest.mark.parametrize(("method", "wanted"), [("pix2pix", (True, False)), ("shukla", (False, True))])
+def test_the_mode_of_translation_is_the_papers_unless_told(
+    method: str, wanted: tuple[bool, bool], folders: Folders, tmp_path: Path
+) -> None:
+    words = ("--a", folders.photos, "--b", folders.labels, "--pairs", 3, *tiny(method), "--steps", 1)
+    modes = []
+    for name, more in (("own", ()), ("told", ("--translate-in-train-mode", not wanted[0]))):
+        assert diptych("train", method, *words, *more, "--out", tmp_path / name) == 0
+        record = tmp_path / name / "checkpoints" / "00000001" / "translator.json"
+        modes.append(json.loads(record.read_text())["train_mode"])
+    assert tuple(modes) == wanted
+
+
 def test_tripathy_takes_pairs_for_a_quarter_of_the_steps_unless_told(
     folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

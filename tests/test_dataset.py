@@ -382,3 +382,11 @@ def test_the_record_holds_the_names_of_elsewhere() -> None:
     data = with_elsewhere(two_domains(["a.jpg"], ["x.png"]), a=["v.jpg", "w.jpg"], b=["x.png", "z.png"])
     record = replace(data, pairs=((0, 0),), unpaired_a=(1,), unpaired_b=(0, 1)).to_record()
     assert record == {"pairs": [["a.jpg", "x.png"]], "unpaired_a": ["w.jpg"], "unpaired_b": ["x.png", "z.png"]}
+
+
+def test_a_cap_below_the_number_of_pairs_keeps_a_random_part_of_them() -> None:
+    data = paired(same_names(40), *((n, n) for n in range(40)))
+    drawn = [with_unpaired(data, "5", False, seed=seed) for seed in range(3)]
+    assert all(len(one.unpaired_a) == len(one.unpaired_b) == 5 for one in drawn)
+    assert len({one.unpaired_a for one in drawn}) == 3
+    assert drawn[0].unpaired_a != drawn[0].unpaired_b

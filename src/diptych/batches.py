@@ -145,7 +145,7 @@ class Batches:
         self.resample = resample
         self.flip = flip
         self.memory_left = memory_bytes
-        self.memory: dict[Path, NDArray[np.uint8]] = {}
+        self.memory: dict[tuple[Classes | None, Path], NDArray[np.uint8]] = {}
         self.order = lru_cache(maxsize=8)(self._order)
 
     def at(self, step: int) -> Batch:
@@ -186,7 +186,7 @@ class Batches:
 
     def _load(self, domain: Domain, index: int) -> NDArray[np.uint8]:
         path = domain.file(index)
-        whole = self.memory.get(path)
+        whole = self.memory.get((domain.classes, path))  # one file may serve as a picture and as a class map
         if whole is None:
             if domain.classes is not None:
                 whole = read_class_map(path, domain.classes, self.load_size)  # (H, W)
@@ -194,7 +194,7 @@ class Batches:
                 whole = read_pixels(path, self.load_size, self.resample)  # (H, W, 3)
             if whole.nbytes <= self.memory_left:
                 self.memory_left -= whole.nbytes
-                self.memory[path] = whole
+                self.memory[domain.classes, path] = whole
         return whole
 
 

@@ -65,7 +65,10 @@ def resolve(settings: TrainSettings) -> TrainSettings:
                 values[name] = default if values[name] is None else values[name]
             elif values[name] is not None:
                 flag = name.replace("_", "-")
-                raise DiptychError(f"--generator {values['generator']} ignores --{flag}; take it out")
+                raise DiptychError(
+                    f"--generator {values['generator']} ignores --{flag}; take it out, or give --{flag} None where a "
+                    "recipe sets it"
+                )
     if "judges" in method.update_order:
         values["judge"]["ndf"] = values["judge"]["ndf"] or values["ngf"]
     elif settings.judge != JudgeSettings():
@@ -88,6 +91,10 @@ def resolve(settings: TrainSettings) -> TrainSettings:
             if settings.weights.get(name):
                 raise DiptychError(f"--weights: {name} compares a backbone's features; give --perceptual BACKBONE")
             values["weights"][name] = 0.0
+    elif not any(values["weights"][name] for name in weights if name.startswith("perceptual")):
+        raise DiptychError("--perceptual: its terms weigh 0, so that nothing is compared; take it out")
+    if values["encoder_weights"] is not None and values["init_from"] is not None:
+        raise DiptychError("--init-from replaces what --encoder-weights loads; take one of the two out")
 
     for name in ("a", "b", "unpaired_a", "unpaired_b", "out", "a_classes", "b_classes", "val_a", "val_b", "init_from"):
         if values[name] is not None:
@@ -116,11 +123,19 @@ def _resolve_rhythm(values: dict[str, Any], method: type[Method]) -> None:
     if rhythm == "mixed" and values["batch_size"] < 2:
         raise DiptychError("--rhythm mixed puts pairs and unpaired images into each batch; give --batch-size 2 or more")
     if rhythm == "phases" and values["paired_steps"] is None:
-        values["paired_steps"] = values["steps"] // 4
+        values["paired_steps"] = min(max(1, values["steps"] // 4), values["steps"] - 1)
+    elif rhythm == "phases" and values["paired_steps"] >= values["steps"]:
+        raise DiptychError(
+            f"--paired-steps {values['paired_steps']}: leaves none of {values['steps']} steps to the unpaired phase; "
+            "give fewer, or --rhythm passes with --unpaired none to learn from pairs alone"
+        )
     for name, owner in (("balance", "passes"), ("paired_steps", "phases")):
         if values[name] is not None and rhythm != owner:
             flag = name.replace("_", "-")
-            raise DiptychError(f"--{flag} belongs to the rhythm {owner}, this one is {rhythm}; take it out")
+            raise DiptychError(
+                f"--{flag} belongs to the rhythm {owner}, this one is {rhythm}; take it out, or give --{flag} None "
+                "where a recipe sets it"
+            )
 
 
 def _resolve_objective(values: dict[str, Any], method: type[Method]) -> None:

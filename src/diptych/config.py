@@ -115,7 +115,7 @@ class TrainSettings(Settings):
     rhythm: Annotated[str | None, shown("NAME")] = None
     """Order of batches: pairs (pix2pix, supervised), unpaired (cyclegan), passes (shukla: passes over the pairs and
     over the unpaired images take turns), phases (tripathy: first pairs, then unpaired images), or mixed (half of every
-    batch are pairs)."""
+    batch, rounded down, are pairs); shukla and tripathy take the last three."""
     balance: Annotated[float | None, shown("FACTOR")] = Field(default=None, gt=0, le=1e6)
     """How many times a paired pass goes over the pairs; 1 leaves the passes unbalanced (default: as many as make it as
     long as the unpaired pass)."""
@@ -140,7 +140,7 @@ class TrainSettings(Settings):
     norm: Annotated[Literal["instance", "batch"] | None, shown("instance|batch")] = None
     """Normalisation of all networks (default: batch for pix2pix, else instance)."""
     dropout: Annotated[bool | None, shown("True|False")] = None
-    """Dropout 0.5 in the generators (default: on for pix2pix)."""
+    """Dropout 0.5 in the generators; a unet of depth 5 or less has no layer for it (default: on for pix2pix)."""
     translate_in_train_mode: Annotated[bool | None, shown("True|False")] = None
     """Keep dropout and batch statistics alive when translating, as in the paper (default: on for pix2pix)."""
     judge: JudgeSettings = JudgeSettings()
@@ -237,7 +237,8 @@ class ResumeSettings(Settings):
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """Folder of the run."""
     steps: Annotated[Count | None, shown("N")] = None
-    """New total number of steps; the learning rate's schedule is the one of a run of that length."""
+    """New total number of steps; the learning rate's schedule is the one of a run of that length, while phases still
+    change at the step at which they did."""
     device: Annotated[Device | None, shown("auto|cpu|cuda|mps")] = None
     """Where to train (default: as the run was started)."""
 
@@ -256,7 +257,8 @@ class TranslateSettings(Settings):
     at: Literal["training", "native"] = "training"
     """Size at which the network sees an image: the training size, or the image's own."""
     raw: bool = False
-    """For class maps: write the colours as generated instead of a palette PNG of class ids."""
+    """For class maps: write the colours as generated (for class logits, the colours to be expected) instead of a
+    palette PNG of class ids."""
     checkpoint: Literal["best", "last"] = "best"
     """Which checkpoint of the run."""
     overwrite: bool = False

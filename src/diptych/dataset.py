@@ -172,7 +172,7 @@ def with_unpaired(dataset: Dataset, unpaired: str, excludes_pairs: bool, seed: i
             kept = [] if excludes_pairs else list(paired)
             rest = sorted(set(everything) - set(paired))
             cap = int(unpaired) if unpaired.isdecimal() else max(len(rows), len(kept))
-            kept = kept[:cap]
+            kept = rng.choice(kept, cap, replace=False).tolist() if len(kept) > cap else kept
             more = min(cap - len(kept), len(rest))
             chosen = {*kept, *rng.choice(rest, more, replace=False).tolist()} if more else set(kept)
         sides.append(tuple(sorted(chosen - set(paired) if excludes_pairs else chosen)))

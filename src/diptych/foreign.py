@@ -113,7 +113,8 @@ def load_vgg16(network: FCN8s, where: str) -> None:
         # torchvision flattens its (512, 7, 7) features, so that each row of its weights is a kernel laid out flat.
         if tensor.shape not in (mine.shape, (len(mine), mine[0].numel())):
             raise DiptychError(
-                f"{where}: {found[0]!r} is {_shape(tensor)}, where VGG-16 has {_shape(mine)}; {WANTED_VGG16}"
+                f"{where}: {found[0]!r} is {_shape(tensor)}, where this network has {_shape(mine)} (VGG-16's own "
+                f"with --ngf 64); {WANTED_VGG16}"
             )
         weights[name] = tensor.reshape(mine.shape)
     network.load_state_dict(weights, strict=False)
@@ -206,11 +207,14 @@ def _read_vgg16(where: str) -> dict[str, Tensor]:
 
 
 def _fetched(name: str) -> Path:
-    from huggingface_hub import hf_hub_download
+    if Path(name).suffix in (".pth", ".pt", ".safetensors") or Path(name).exists():
+        raise DiptychError(f"{name}: no such file of weights; give a .pth or .safetensors file, or a hub name")
+    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, HTTPError  # type: ignore[attr-defined]
 
     try:
-        return Path(hf_hub_download(name, "model.safetensors"))
+        # Unlike a download of the one file, this asks the hub once: without a network it fails at once.
+        return Path(snapshot_download(name, allow_patterns=["model.safetensors"])) / "model.safetensors"
     except (OSError, HFValidationError, HTTPError) as problem:
         raise DiptychError(
             f"{name}: no such file, and its weights cannot be fetched from the hub ({_first_line(problem)}); "

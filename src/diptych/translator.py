@@ -104,8 +104,8 @@ class Translator:
         `direction` is "a_to_b" or "b_to_a" (default: the run's own).
 
         Where the target is a class map the answer is a palette image of class ids, each pixel the class of the nearest
-        colour, unless `raw` asks for the colours as generated. `at="native"` shows the network the image at its own
-        size instead of the training size.
+        colour (of the largest logit), unless `raw` asks for the colours as generated (as expected). `at="native"` shows
+        the network the image at its own size instead of the training size.
         """
         direction = self.checked_direction(direction)
         if at not in ("training", "native"):

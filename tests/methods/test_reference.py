@@ -92,24 +92,29 @@ def assert_same(name: str, n_pairs: int, order: tuple[str, ...] | None = None, *
         # The scripts know the law of the pools; which generator each draws from is the package's own business.
         names = [group + part + side for group in ("", "real_") for part in ("", "paired_") for side in "ab"]
         options["rngs"] = {pool: np.random.default_rng((5, *pool.encode())) for pool in names}
-    compare(method, theirs, found, REFERENCES[name](theirs, rows, lrs=RATES, **options))
+    compare(method, theirs, found, REFERENCES[name](theirs, rows, lrs=RATES, **options), options.get("adversarial", ""))
 
 
 def compare(
-    method: Method, theirs: dict[str, nn.Module], found: list[dict[str, float]], expected: list[dict[str, float]]
+    method: Method,
+    theirs: dict[str, nn.Module],
+    found: list[dict[str, float]],
+    expected: list[dict[str, float]],
+    adversarial: str = "",
 ) -> None:
     for step, (ours, wanted) in enumerate(zip(found, expected, strict=True)):
         assert ours == pytest.approx(wanted, rel=1e-6, abs=1e-9), f"step {step}"
     for key, network in method.networks.items():
         for (parameter, mine), wanted in zip(network.named_parameters(), theirs[key].parameters(), strict=True):
-            if not cancels(key, parameter):
+            if not cancels(key, parameter, adversarial or method.defaults.get("adversarial", "")):
                 assert torch.allclose(mine, wanted, rtol=0, atol=1e-6), f"{key} {parameter}"
 
 
-def cancels(network: str, parameter: str) -> bool:
+def cancels(network: str, parameter: str, adversarial: str) -> bool:
     """Biases whose gradient the mathematics cancels: Adam makes whole steps of what rounding leaves of it."""
     if network.startswith("judge"):
-        return parameter in ("layers.2.bias", "layers.5.bias")  # before InstanceNorm; the last of a relativistic judge
+        before_norm, last = parameter == "layers.2.bias", parameter == "layers.5.bias"
+        return before_norm or (last and (ADVERSARIAL[adversarial].relativistic or adversarial == "hinge"))
     return parameter.endswith("bias") and parameter != "layers.18.bias"  # before InstanceNorm
 
 

@@ -40,7 +40,10 @@ def extract(
     else:
         from diptych.features.backbone import load_backbone
 
-        backbone = load_backbone(name, device)
+        try:
+            backbone = load_backbone(name, device)
+        except DiptychError as problem:
+            raise DiptychError(f"{problem}, or use --features descriptor, which needs no weights") from None
         identity, describe = backbone.identity, backbone.describe_files
 
     keys = [image_key(file) for file in files]

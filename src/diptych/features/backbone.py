@@ -21,7 +21,6 @@ from diptych.images import read_pixels
 
 HUB_NAMES = {"resnet50": "microsoft/resnet-50"}
 FILES = ("*.json", "*.safetensors")  # of a hub repository: its configurations and weights, no second format
-WAY_OUT = "or use --features descriptor, which needs no weights"
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def load_backbone(name: str, device: str) -> Backbone:
         why = problem.__cause__ or problem
         raise DiptychError(
             f"transformers cannot be imported ({_first_line(why)}); where a torchvision is installed that does not fit "
-            f"torch, uninstall it (diptych does not need it), {WAY_OUT}"
+            f"torch, uninstall it (diptych does not need it)"
         ) from None
 
 
@@ -103,7 +102,7 @@ def _folder(name: str) -> Path:
     except (OSError, HFValidationError, HTTPError) as problem:
         raise DiptychError(
             f"{name}: no such folder, and its weights cannot be fetched from the hub ({_first_line(problem)}); "
-            f"give a local folder that holds them (--features FOLDER), {WAY_OUT}"
+            "give a local folder that holds them"
         ) from None
 
 
@@ -124,7 +123,7 @@ def _load(folder: Path, name: str, device: str) -> Backbone:
     except (OSError, ValueError, SafetensorError, StrictDataclassError) as problem:
         raise DiptychError(
             f"{name}: cannot be loaded as a vision backbone ({_first_line(problem)}); give a folder with config.json, "
-            f"preprocessor_config.json and model.safetensors, {WAY_OUT}"
+            "preprocessor_config.json and model.safetensors"
         ) from None
     # transformers would fill these with random numbers. Classifiers often come without the pooler that AutoModel adds.
     missing = set(report["missing_keys"])
@@ -134,12 +133,12 @@ def _load(folder: Path, name: str, device: str) -> Backbone:
     if untrained:
         raise DiptychError(
             f"{name}: its weights do not fit its config.json ({some(sorted(untrained))}); give the two that belong "
-            f"together, {WAY_OUT}"
+            "together"
         )
     if network.main_input_name != "pixel_values":
         raise DiptychError(
             f"{name}: a {type(network).__name__} is no backbone for images alone; give a vision backbone such as "
-            f"resnet50 or facebook/dinov2-base, {WAY_OUT}"
+            "resnet50 or facebook/dinov2-base"
         )
     return Backbone(_identity(folder), network.eval().to(device), processor, pooled=not missing)
 
