@@ -273,9 +273,9 @@ PAIRS = [
         "unpaired not elsewhere",
         lambda w: w.train(
             *("shukla", "--unpaired-b", w.data.val_labels),
-            *("--unpaired", w.file("u.csv", "a,b\nscene000.png,scene001.png\n")),
+            *("--unpaired", w.file("u.csv", "a,b\nscene000.png,nowhere.png\n")),
         ),
-        "u.csv: scene001.png is not in",
+        "u.csv: nowhere.png is not in",
         "val_labels; mend the names",
     ),
     bad("nothing at all", lambda w: w.train("shukla", "--unpaired", 0), "nothing to train on", "give --pairs or"),
@@ -346,7 +346,7 @@ SETTINGS = [
     bad("flag of another command", lambda w: w.select("--steps", 3), "unknown flag --steps", "select --help"),
     bad("nothing like it", lambda w: w.train("shukla", "-q"), "unknown flag -q;", "train --help"),
     bad("unknown command", lambda _: ["trian", "shukla"], "unknown command 'trian'", "'train'"),
-    bad("no command", lambda _: [], "select, train, resume, translate, evaluate, demo", "--help"),
+    bad("no command", lambda _: [], "select, train, resume, translate, evaluate, study, demo", "--help"),
     bad("a word too many", lambda w: w.train("shukla", "--flip", "yes"), "'yes'", "train --help"),
     bad("a value too few", lambda w: w.train("shukla", "--seed"), "--seed needs a value", "train --help"),
     bad(
@@ -545,6 +545,45 @@ RUNS = [
         "add it or take these out",
     ),
     bad(
+        "evaluate with a mapping of nothing",
+        lambda w: ["evaluate", w.run, "--a", w.data.photos, "--b", w.data.labels, "--mapping", w.data.classes],
+        "--mapping is about the classes of --segmenter",
+    ),
+    bad(
+        "evaluate files with a segmenter",
+        lambda w: ["evaluate", "--generated", w.data.photos, "--b", w.data.photos, "--segmenter", w.run],
+        "give a run, or take --segmenter out",
+    ),
+    bad(
+        "evaluate class maps with a segmenter",
+        lambda w: ["evaluate", w.run, "--a", w.data.photos, "--b", w.data.labels, "--segmenter", w.run, "--out", w.out],
+        "a_to_b does not make",
+        "take --segmenter out",
+    ),
+    bad(
+        "evaluate with an extractor that is none",
+        lambda w: [
+            *("evaluate", w.run, "--a", w.data.photos, "--b", w.data.labels, "--out", w.out),
+            *("--extractor", w.data.photos),
+        ],
+        "photos: cannot be loaded",
+        "--extractor descriptor",
+    ),
+    bad(
+        "evaluate with a backbone that is none",
+        lambda w: [
+            *("evaluate", w.run, "--a", w.data.photos, "--b", w.data.labels, "--out", w.out),
+            *("--perceptual", w.data.photos),
+        ],
+        "photos: cannot be loaded as a vision backbone",
+    ),
+    bad(
+        "evaluate with fewer than no resamples",
+        lambda w: ["evaluate", w.run, "--a", w.data.photos, "--b", w.data.labels, "--resamples", "-1"],
+        "resamples",
+        "greater than or equal to 0",
+    ),
+    bad(
         "evaluate onto scores",
         lambda w: ["evaluate", w.run, "--a", w.data.photos, "--b", w.data.labels, "--out", w.used("metrics.json")],
         "metrics.json exists",
@@ -614,6 +653,26 @@ def test_a_one_way_run_refuses_the_other_way(world: World, capsys: pytest.Captur
         line = said_one_line(capsys)
         assert "learned a_to_b only, not b_to_a" in line
         assert "trained with --direction b_to_a" in line
+    assert tree(tmp_path) == before
+
+
+def test_runs_that_cannot_be_compared(world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    data = world.data
+    sides = ("--a", data.photos, "--b", data.labels)
+    backwards, other = tmp_path / "backwards", tmp_path / "other"
+    back = ("--b-classes", data.classes, "--direction", "b_to_a", *tiny("pix2pix"), "--steps", 1, "--out", backwards)
+    assert diptych("train", "pix2pix", *sides, *back) == 0
+    renamed = world.file("renamed.csv", data.classes.read_text().replace("car,", "lorry,"))
+    ids = ("--b-classes", renamed, *tiny("shukla"), "--pairs", 2, "--steps", 1, "--out", other)
+    assert diptych("train", "shukla", *sides, *ids) == 0
+    before = tree(tmp_path)
+    for run, mention in ((backwards, "translates b_to_a"), (other, "its classes are not those of")):
+        capsys.readouterr()
+        assert diptych("evaluate", world.run, run, *sides, "--out", tmp_path / "scores") == 2
+        line = said_one_line(capsys)
+        assert f"{run}: " in line
+        assert mention in line
+        assert str(world.run) in line
     assert tree(tmp_path) == before
 
 

@@ -352,8 +352,8 @@ def test_an_unpaired_file_names_images_of_elsewhere(tmp_path: Path) -> None:
     data = with_elsewhere(paired(same_names(6), (0, 1)), b=["x.png", "y.png", "z.png"])
     drawn = with_unpaired(data, str(path), False, seed=0)
     assert (drawn.unpaired_a, drawn.unpaired_b) == ((0, 2, 4), (0, 2))
-    write_pairs(path, [("04.jpg", "04.png")])
-    assert complaint_of_unpaired(data, str(path)).startswith(f"{path}: 04.png is not in synthetic")
+    write_pairs(path, [("04.jpg", "nowhere.png")])
+    assert complaint_of_unpaired(data, str(path)).startswith(f"{path}: nowhere.png is not in synthetic")
 
 
 def test_an_unpaired_file_without_partners_leaves_elsewhere_to_chance(tmp_path: Path) -> None:
@@ -390,3 +390,14 @@ def test_a_cap_below_the_number_of_pairs_keeps_a_random_part_of_them() -> None:
     assert all(len(one.unpaired_a) == len(one.unpaired_b) == 5 for one in drawn)
     assert len({one.unpaired_a for one in drawn}) == 3
     assert drawn[0].unpaired_a != drawn[0].unpaired_b
+
+
+def test_an_unpaired_file_that_names_the_pairs_own_images_draws_as_many_elsewhere(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "u.csv", [("05.jpg", "05.png"), ("02.jpg", "02.png"), ("03.jpg", "03.png")])
+    own = paired(same_names(9), (8, 7))
+    labels = two_domains(["x.jpg"], [f"label{n}.png" for n in range(20)]).b
+    data = replace(own, elsewhere_b=labels)
+    drawn = [with_unpaired(data, str(tmp_path / "u.csv"), False, seed=seed) for seed in range(3)]
+    assert all(one.unpaired_a == (2, 3, 5, 8) for one in drawn)
+    assert all(len(one.unpaired_b) == 3 for one in drawn)
+    assert len({one.unpaired_b for one in drawn}) == 3

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from diptych.images import Pixels
-from diptych.pictures import contact_sheet, grid, principal_plane, selection_map
+from diptych.images import Classes, Pixels
+from diptych.pictures import confusion_matrix, contact_sheet, grid, principal_plane, selection_map
 
 RED, GREEN, BLUE = (200, 30, 20), (20, 180, 40), (10, 60, 220)
 ORANGE = (209, 96, 42)  # the colour of the chosen
@@ -171,6 +171,41 @@ def test_selection_map_leaves_the_thumbnails_it_was_given_alone() -> None:
     thumbnail = plain(GREEN, 84, 56)
     selection_map(np.eye(4, dtype=np.float32), [2], ["third"], [thumbnail])
     assert (thumbnail == GREEN).all()
+
+
+def test_confusion_matrix_shows_shares_of_the_truth() -> None:
+    colours = np.arange(12, dtype=np.uint8).reshape(4, 3)
+    classes = Classes((0, 1, 2, 3), ("void", "sky", "a road with $ and _ in its name", "car"), colours, 0)
+    # Sky is right, of road half is taken for void, there is no car.
+    counts = np.array([[0, 0, 0, 0], [0, 6000, 0, 0], [5, 0, 2, 3], [0, 0, 0, 0]])
+    picture = confusion_matrix(counts, classes)
+    cells = np.asarray(picture.crop(_frame(picture)))
+    assert cells.shape == (90, 90, 3)  # void has no cells
+    shown = cells[3::30, 3::30].astype(int)  # the corner of each cell, beside its number
+    white = (shown == 255).all(-1)
+    assert white.tolist() == [[False, True, True], [True, False, False], [True, True, True]]
+    darkness = 765 - shown.sum(-1)
+    assert darkness[0, 0] > darkness[1, 2] > darkness[1, 1] > 0  # 1, .3 and .2
+    counts[2] = 0, 7, 0, 3
+    again = confusion_matrix(counts, classes)
+    same = np.asarray(again.crop(_frame(again)))[3::30, 3::30].astype(int)
+    assert (same[1, 2] == shown[1, 2]).all()  # .3 of what is true, void or not
+
+
+def _frame(picture: Image.Image) -> tuple[int, int, int, int]:
+    """The box of nine cells of 30 pixels; only cells are white."""
+    white = (np.asarray(picture) == 255).all(-1)
+    rows, columns = np.nonzero(white.sum(1) > 20)[0], np.nonzero(white.sum(0) > 20)[0]
+    left, top = columns.min(), rows.min()
+    return int(left), int(top), int(left) + 90, int(top) + 90
+
+
+def test_confusion_matrix_of_many_classes_stays_of_a_size_that_can_be_opened() -> None:
+    names = tuple(f"class {index}" for index in range(150))
+    colours = np.random.default_rng(0).integers(0, 256, (150, 3)).astype(np.uint8)
+    picture = confusion_matrix(np.eye(150, dtype=np.int64), Classes(tuple(range(150)), names, colours, None))
+    assert 150 * 13 < picture.width < 2500
+    assert 150 * 13 < picture.height < 2500
 
 
 def test_pictures_import_neither_torch_nor_matplotlib() -> None:

@@ -452,12 +452,10 @@ def validation_files(settings: TrainSettings, dataset: Dataset) -> LabelledFiles
 def make_validation(direction: str, files: LabelledFiles, display: Display) -> Validate:
     """Scores `direction` on the validation images."""
 
-    def validate(translator: Translator) -> dict[str, Any]:
-        return score_translator(
-            translator, direction, files, lambda done, total: display.count("validating", done, total)
-        )
+    def progress(done: int, total: int) -> None:
+        display.count("validating", done, total)
 
-    return validate
+    return lambda translator: score_translator(translator, direction, files, progress).record()
 
 
 def make_preview(settings: TrainSettings, dataset: Dataset, files: LabelledFiles | None) -> Preview:

@@ -40,6 +40,7 @@ from diptych.config import (
     ResumeSettings,
     SelectSettings,
     Settings,
+    StudySettings,
     TrainSettings,
     TranslateSettings,
     explain,
@@ -66,6 +67,7 @@ COMMANDS: dict[str, type[Settings]] = {
     "resume": ResumeSettings,
     "translate": TranslateSettings,
     "evaluate": EvaluateSettings,
+    "study": StudySettings,
     "demo": DemoSettings,
     "import-weights": ImportWeightsSettings,
 }
@@ -221,6 +223,8 @@ def run(settings: Settings) -> int:
             report = demo(settings, display)
         print(report)
         return 0
+    if isinstance(settings, StudySettings):
+        return _study(settings)
     with Watcher() as display:
         if isinstance(settings, SelectSettings):
             commands.select(settings, display)
@@ -235,12 +239,24 @@ def run(settings: Settings) -> int:
             assert isinstance(settings, EvaluateSettings)
             record = commands.evaluate(settings, display)
             display.show(_scores_table(record))
-            answer = f"{record['n']} images. {record['protocol']}; {record['filter']}."
-            if "note" in record["scored"]:
-                answer += f" Note: {record['scored']['note']}."
+            answer = _explanation(record)
             if settings.out is not None:
                 answer += f"\nWritten: {settings.out / 'metrics.json'}"
     print(answer)
+    return 0
+
+
+def _study(settings: StudySettings) -> int:
+    from diptych.studies import study as studies
+
+    if settings.dry_run:
+        print(studies.dry_run(settings))
+        return 0
+    with Watcher() as display:
+        outcome = studies.study(settings, display)
+    print(f"{outcome.table}\nLook at {outcome.page}")
+    if outcome.errors:
+        raise DiptychError(studies.failure(outcome, settings.out))
     return 0
 
 
@@ -258,14 +274,37 @@ def _next_after_select(settings: SelectSettings) -> str:
 
 
 def _scores_table(record: Mapping[str, Any]) -> Table:
-    from diptych.evaluation.scoring import table_rows
+    """The numbers of one run; of several, those of each beside their differences to the first."""
+    from diptych.evaluation.record import comparison_rows, table_rows
 
     table = Table(box=None, pad_edge=False)
     table.add_column("metric")
-    table.add_column("value", justify="right")
-    for name, value in table_rows(dict(record)):
-        table.add_row(name, value)
+    if "runs" not in record:
+        table.add_column("value", justify="right")
+        table.add_column("95 % interval" if record["bootstrap"] else "")
+        for row in table_rows(record):
+            table.add_row(*map(Text, row))
+        return table
+    for name in record["runs"]:
+        table.add_column(Text(name), justify="right")
+    first = next(iter(record["runs"]))
+    for name in record["differences"]:
+        table.add_column(Text(f"{name} - {first}"))
+    for cells in comparison_rows(record["runs"], record["differences"]):
+        table.add_row(*map(Text, cells))
     return table
+
+
+def _explanation(record: Mapping[str, Any]) -> str:
+    """What stands below the numbers: of several runs each one's, or once what they share."""
+    from diptych.evaluation.record import explanation
+
+    if "runs" not in record:
+        return "\n".join(explanation(record))
+    lines = {name: explanation(one) for name, one in record["runs"].items()}
+    shared = [line for line in next(iter(lines.values())) if all(line in others for others in lines.values())]
+    own = [f"{name}: {line}" for name, others in lines.items() for line in others if line not in shared]
+    return "\n".join([*shared, *own])
 
 
 def _train(start: Callable[["Watcher", Callable[[], bool]], tuple[Path, int]]) -> int:
@@ -346,8 +385,8 @@ class Watcher:
         self.progress.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def show(self, table: Table) -> None:
-        """Print a table to standard output."""
-        Console().print(table)
+        """Print a table to standard output; only a terminal's width breaks its lines."""
+        Console(width=None if sys.stdout.isatty() else 10_000).print(table)
 
     def _advance(self, what: str, done: int, total: int, speed: str) -> None:
         if what not in self.tasks:

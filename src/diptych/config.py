@@ -270,26 +270,45 @@ class TranslateSettings(Settings):
 
 
 class EvaluateSettings(Settings):
-    """Score a run on a labelled folder, or a folder of translations against the truth."""
+    """Score runs on a labelled folder, or a folder of translations against the truth; several runs are compared."""
 
-    run: Annotated[Positional[Path | None], arg(metavar="RUN", help_behavior_hint="")] = None
-    """Folder of the run (or give --generated)."""
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="[RUN ...]", help_behavior_hint="")] = ()
+    """Folder of the run; of several, each is scored on the same images and set beside the first (or give
+    --generated)."""
     generated: Annotated[Path | None, shown("PATH")] = None
     """Folder of translations to score instead of a run."""
     a: Annotated[Path | None, shown("PATH")] = None
     """Folder of domain a."""
     b: Annotated[Path | None, shown("PATH")] = None
     """Folder of domain b; files with the same stem belong together."""
+    unpaired: bool = False
+    """The folders hold no pairs: translate one and compare the sets alone (--extractor)."""
     b_classes: Annotated[Path | None, shown("PATH")] = None
     """classes.csv, with --generated, if the truth is a class map."""
     direction: Annotated[Direction | None, shown("a_to_b|b_to_a")] = None
     """Which way a run translates (default: the run's own)."""
     checkpoint: Literal["best", "last"] = "best"
     """Which checkpoint of the run."""
+    extractor: Annotated[str | None, shown("NAME")] = None
+    """Compare the sets, too, by FID, KID, precision and recall on these features: inception (or the file of its
+    weights), resnet50 or another transformers vision backbone by hub name or folder, or descriptor (no download)."""
+    perceptual: Annotated[str | None, shown("BACKBONE")] = None
+    """Measure the perceptual distance, too, in the hidden states of resnet50 or another transformers vision backbone
+    by hub name or folder."""
+    segmenter: Annotated[str | None, shown("NAME|RUN")] = None
+    """From labels to photos: measure the FCN-score, too, with a semantic segmenter of transformers by hub name or
+    folder, or a run that has learned photos to labels."""
+    mapping: Annotated[Path | None, shown("CSV")] = None
+    """Which class of the segmenter (column segmenter) is which of classes.csv (column class), where names differ."""
+    resamples: Annotated[int, Field(ge=0)] = 1000
+    """Resamples of the images behind every 95 % interval; 0 for no intervals."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seed of the resamples; the same call gives the same numbers."""
     out: Annotated[Path | None, shown("PATH")] = None
-    """Folder for metrics.json (default: only the table is printed)."""
+    """Folder for metrics.json, the picture of the confusion matrix and, with --extractor or --segmenter, the
+    translations (default: only the table is printed)."""
     overwrite: bool = False
-    """Replace a metrics.json that is already there."""
+    """Replace what is already there."""
     device: Device = "auto"
     """Where to run."""
 
@@ -333,6 +352,46 @@ class DemoSettings(Settings):
     """Seed of scenes, selection and training."""
     overwrite: bool = False
     """Replace an earlier demo in the same folder."""
+
+
+class StudySettings(Settings):
+    """Work through a grid of runs, to one table (mean ± std over seeds) and one page. Stop it at any instant; started
+    again it goes on, and tries failed runs once more."""
+
+    study: Annotated[Positional[str], arg(metavar="FILE|NAME")]
+    """YAML file of a study, or one that comes with diptych (a wrong name lists them all)."""
+    out: Path
+    """Folder of the study: selections, runs, scores, table.md, table.csv, table.json and index.html."""
+    only: tuple[str, ...] = ()
+    """Work on the runs alone whose names match one of these patterns, such as 'hybrid--*'; the table shows all."""
+    dry_run: bool = False
+    """Print all runs with their steps, about how long they take here and what is done already, and stop."""
+    jobs: Annotated[Count | None, shown("N")] = None
+    """Runs at a time; they share the processor's cores (default: one, or one for each of --devices)."""
+    devices: Annotated[str | None, shown("cpu|cuda:0,cuda:1,...")] = None
+    """Where to train, with commas; the runs at work are dealt out to them (default: as the study says)."""
+
+    a: Annotated[Path | None, shown("PATH")] = None
+    """Folder of domain a; this and the following take the place of what the study says under data, in all runs whose
+    axes or rows do not say it themselves."""
+    b: Annotated[Path | None, shown("PATH")] = None
+    """Folder of domain b."""
+    a_classes: Annotated[Path | None, shown("PATH")] = None
+    """classes.csv (id,name,red,green,blue), if domain a is a class map."""
+    b_classes: Annotated[Path | None, shown("PATH")] = None
+    """classes.csv (id,name,red,green,blue), if domain b is a class map."""
+    val_a: Annotated[Path | None, shown("PATH")] = None
+    """Validation folder of domain a, scored where the study has no test folders."""
+    val_b: Annotated[Path | None, shown("PATH")] = None
+    """Validation folder of domain b."""
+    test_a: Annotated[Path | None, shown("PATH")] = None
+    """Folder of domain a that is scored in place of --val-a."""
+    test_b: Annotated[Path | None, shown("PATH")] = None
+    """Folder of domain b that is scored in place of --val-b."""
+    unpaired_a: Annotated[Path | None, shown("PATH")] = None
+    """Folder of the unpaired images of domain a, for the methods that take some."""
+    unpaired_b: Annotated[Path | None, shown("PATH")] = None
+    """Folder of the unpaired images of domain b, for the methods that take some."""
 
 
 def setting_names(model: type[BaseModel]) -> list[str]:

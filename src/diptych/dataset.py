@@ -145,7 +145,8 @@ def with_unpaired(dataset: Dataset, unpaired: str, excludes_pairs: bool, seed: i
     """Settle what the unpaired passes draw from: `"all"`, a number (the cap of each side) or a CSV of names.
 
     The paired images count among them, their pairing hidden, unless `excludes_pairs`, or the unpaired images of their
-    side lie elsewhere. A CSV whose column b is empty leaves side b to as many images, at random, as it names on side a.
+    side lie elsewhere. A CSV whose column b is empty, or names images of b while the unpaired ones lie elsewhere,
+    leaves side b to as many images, at random, as it names on side a; likewise for a.
     """
     rows: list[tuple[str, str]] = []
     if unpaired != "all" and not unpaired.isdecimal():
@@ -159,6 +160,8 @@ def with_unpaired(dataset: Dataset, unpaired: str, excludes_pairs: bool, seed: i
         rng = np.random.default_rng((seed, 11 + place))
         everything = range(len(domain.names))
         listed = [row[place] for row in rows if row[place]]
+        if elsewhere and set(listed) <= set(own.names) and not set(listed) <= set(elsewhere.names):
+            listed = []
         if unpaired == "all":
             chosen = set(everything)
         elif listed:

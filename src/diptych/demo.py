@@ -70,7 +70,9 @@ def demo(settings: DemoSettings, display: Display | None = None) -> Path:
     unseen = out / "scenes" / "unseen"
     scores = {
         name: commands.evaluate(
-            EvaluateSettings(run=run, checkpoint="last", a=unseen / "photos", b=unseen / "labels", out=run / "scores"),
+            EvaluateSettings(
+                runs=(run,), checkpoint="last", a=unseen / "photos", b=unseen / "labels", out=run / "scores"
+            ),
             display,
         )
         for name, run in runs.items()

@@ -1,4 +1,4 @@
-"""Pictures for people: contact sheets, input/translation grids, and the map of which images were chosen."""
+"""Pictures for people: contact sheets, grids of translations, the map of chosen images, a confusion matrix."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from diptych.images import Pixels
+from diptych.images import Classes, Pixels
 
 Points = NDArray[np.float64]  # (n, 2), or (2,) for one
 
@@ -21,6 +21,9 @@ LANDSCAPE = 1.5  # width over height that a contact sheet aims at
 MAP_WIDTH, MAP_HEIGHT = 1200, 820  # pixels
 THUMBNAIL = 84  # pixels, the longer side
 LISTED, LIST_COLUMNS = 60, 4  # names below the map
+
+CELL, LABEL, LABEL_ROOM = 30, 13, 130  # pixels: a cell of a confusion matrix, its names' letters and length
+MOST_CELLS = 40  # a side; more are smaller, and without their numbers
 
 
 def contact_sheet(
@@ -151,6 +154,47 @@ def selection_map(
         place = left + column * column_width, MAP_HEIGHT + CAPTION * (row + 0.5)
         draw.text(place, _elide(name, font, column_width - GAP), INK, font, anchor="lm")
     return picture
+
+
+def confusion_matrix(confusion: NDArray[np.int64], classes: Classes) -> Image.Image:
+    """What each true class was taken for: rows of pixel counts `(K, K)`, true by predicted, as shares of the truth.
+
+    Void is left out. A class that the truth does not hold has an empty row.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.figure import Figure
+
+    kept = classes.kept
+    font = _font(LABEL)
+    names = [_elide(classes.names[row], font, LABEL_ROOM) for row in kept]
+    true = confusion.sum(1)[kept]  # with what was taken for void
+    shares = confusion[np.ix_(kept, kept)] / np.maximum(true, 1)[:, None]
+
+    legible = len(kept) <= MOST_CELLS
+    side = len(kept) * (CELL if legible else LABEL)
+    left = bottom = math.ceil(max(font.getlength(name) for name in names)) + 44  # pixels: the names and the axis' own
+    width, height = max(left + side, 300) + 24, bottom + side + 48
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor=PAPER)
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
+    axes.imshow(shares, LinearSegmentedColormap.from_list("share", ["#ffffff", ACCENT, "#5a2208"]), vmin=0, vmax=1)
+    points = LABEL * 0.72
+    axes.set_xticks(range(len(kept)), names, rotation=90, fontsize=points, color=INK, parse_math=False)
+    axes.set_yticks(range(len(kept)), names, fontsize=points, color=INK, parse_math=False)
+    axes.set_xlabel("predicted", color=INK)
+    axes.set_ylabel("true", color=INK)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_color("#dddad2")
+    for row, column in np.ndindex(*shares.shape):
+        if legible and true[row] > 0:
+            share = f"{shares[row, column]:.2f}".replace("0.", ".")
+            colour = "white" if shares[row, column] > 0.4 else FAINT if share == ".00" else INK
+            axes.text(column, row, share, color=colour, fontsize=7, ha="center", va="center")
+    figure.text(12 / width, 1 - 20 / height, "What each true class was taken for", color=INK, fontsize=11, va="center")
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")  # type: ignore[no-untyped-call]
 
 
 def principal_plane(features: NDArray[np.float32]) -> tuple[Points, Points]:

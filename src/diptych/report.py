@@ -70,19 +70,42 @@ def write_report(
     Raises `DiptychError` for a picture that is missing or no PNG, `ValueError` for a ragged table.
     """
     logs = {name: read_log(folder / "log.jsonl") for name, folder in (runs or {}).items()}
+    write_page(
+        path,
+        title,
+        lead,
+        figures=figures,
+        sections={
+            "Pictures": [picture_html(picture) for picture in pictures],
+            "Results": [table_html(table) for table in tables],
+            "Validation": _validation_charts(logs),
+            "Training": _term_charts(logs),
+            "Notes": [note_html(note) for note in notes],
+        },
+    )
+
+
+def write_page(
+    path: Path,
+    title: str,
+    lead: str,
+    *,
+    figures: Sequence[tuple[str, str]] = (),
+    sections: Mapping[str, Sequence[str]],
+) -> None:
+    """Write a page of `sections`, heading -> parts in HTML such as `table_html` makes; one without parts is left out.
+
+    `figures` are the big numbers at the top, as (label, value); they, the title and the lead are plain text.
+    """
     body = [
-        f"<header><h1>{_text(title)}</h1><p class=lead>{_text(lead)}</p>{_figures(figures)}</header>",
-        _section("Pictures", [_picture(picture) for picture in pictures]),
-        _section("Results", [_table(table) for table in tables]),
-        _section("Validation", _validation_charts(logs)),
-        _section("Training", _term_charts(logs)),
-        _section("Notes", [f"<p class=note>{_text(note)}</p>" for note in notes]),
+        f"<header><h1>{escaped(title)}</h1><p class=lead>{escaped(lead)}</p>{_figures(figures)}</header>",
+        *(_section(heading, parts) for heading, parts in sections.items()),
     ]
     page = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{_text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{escaped(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(part for part in body if part)
         + "\n</main>\n</body>\n</html>\n"
     )
@@ -141,11 +164,11 @@ def _validation_charts(logs: Mapping[str, Log]) -> list[str]:
     rest = [metric for metric in by_metric if metric not in first]
     parts = ["<p class=note>By training step; the figures are the last ones.</p>"]
     if len(logs) > 1:
-        parts.append(_legend([(index, name) for index, (name, log) in enumerate(logs.items()) if log.validation]))
+        parts.append(legend([(index, name) for index, (name, log) in enumerate(logs.items()) if log.validation]))
     parts.append(_charts(_chart(metric, by_metric[metric]) for metric in first))
     if rest:
         others = _charts(_chart(metric, by_metric[metric]) for metric in rest)
-        parts.append(f"<details><summary>Also measured: {_text(', '.join(rest))}</summary>{others}</details>")
+        parts.append(f"<details><summary>Also measured: {escaped(', '.join(rest))}</summary>{others}</details>")
     return parts
 
 
@@ -158,7 +181,7 @@ def _term_charts(logs: Mapping[str, Log]) -> list[str]:
     for index, name, terms in with_terms:
         charts = _charts(_chart(term, [(index, name, curve)], noisy=True) for term, curve in terms.items())
         opened = " open" if len(with_terms) <= 2 else ""
-        parts.append(f"<details{opened}><summary>{_text(name)}</summary>{charts}</details>")
+        parts.append(f"<details{opened}><summary>{escaped(name)}</summary>{charts}</details>")
     return parts
 
 
@@ -184,22 +207,22 @@ def _chart(title: str, curves: Sequence[tuple[int, str, Curve]], noisy: bool = F
     for value in ticks(low, high, 5):
         y = place(np.array([[0.0, value]]))[0, 1]
         marks.append(f'<path class=rule d="M{LEFT} {y:.1f}H{RIGHT}"/>')
-        marks.append(f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{_number(value)}</text>')
+        marks.append(f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{short_number(value)}</text>')
     for step in ticks(0, last_step, 4):
         x = place(np.array([[step, low]]))[0, 0]
-        marks.append(f'<text x="{x:.1f}" y="{BOTTOM + 16}" text-anchor="middle">{_number(step)}</text>')
+        marks.append(f'<text x="{x:.1f}" y="{BOTTOM + 16}" text-anchor="middle">{short_number(step)}</text>')
     for index, name, curve, mean in drawn:
         if noisy:
             marks.append(_line(place(_thin(curve)), index, "raw"))
-        marks.append(_line(place(_thin(mean)), index, "mean", f"{name}, at the end {_number(mean[-1, 1])}"))
+        marks.append(_line(place(_thin(mean)), index, "mean", f"{name}, at the end {short_number(mean[-1, 1])}"))
         if len(curve) == 1 or (len(curve) <= 40 and not noisy):
             for (x, y), (step, value) in zip(place(curve), curve, strict=True):
-                hover = f"<title>{_text(name)}, step {step:,.0f}: {value:.4g}</title>"
+                hover = f"<title>{escaped(name)}, step {step:,.0f}: {value:.4g}</title>"
                 marks.append(f'<circle class=c{index % COLOURS} cx="{x:.1f}" cy="{y:.1f}" r="2.6">{hover}</circle>')
     ends = [f"<b class=c{index % COLOURS}>{mean[-1, 1]:.3g}</b>" for index, _, _, mean in drawn if len(drawn) <= 4]
-    label = _text(title + ": " + ", ".join(f"{name} {_number(mean[-1, 1])}" for _, name, _, mean in drawn))
+    label = escaped(title + ": " + ", ".join(f"{name} {short_number(mean[-1, 1])}" for _, name, _, mean in drawn))
     return (
-        f"<figure class=chart><figcaption><span>{_text(title)}</span><span>{' '.join(ends)}</span></figcaption>"
+        f"<figure class=chart><figcaption><span>{escaped(title)}</span><span>{' '.join(ends)}</span></figcaption>"
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label} at the end">'
         f"{''.join(marks)}</svg></figure>"
     )
@@ -234,7 +257,8 @@ def ticks(low: float, high: float, about: int) -> list[float]:
     return [multiple * step for multiple in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _number(value: float) -> str:
+def short_number(value: float) -> str:
+    """At most four digits: `"0.4124"`, `"12k"`."""
     for size, suffix in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.4g}{suffix}"
@@ -243,18 +267,20 @@ def _number(value: float) -> str:
 
 def _line(places: Curve, index: int, kind: str, hover: str = "") -> str:
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    title = f"<title>{_text(hover)}</title>" if hover else ""
-    return f'<polyline class="{kind} {_colour(index)}" points="{points}">{title}</polyline>'
+    title = f"<title>{escaped(hover)}</title>" if hover else ""
+    return f'<polyline class="{kind} {colour_class(index)}" points="{points}">{title}</polyline>'
 
 
-def _colour(index: int) -> str:
+def colour_class(index: int) -> str:
+    """The style of the `index`-th curve."""
     return f"c{index % COLOURS}" + (" dashed" if index // COLOURS % 2 else "")
 
 
-def _legend(names: Sequence[tuple[int, str]]) -> str:
+def legend(names: Sequence[tuple[int, str]]) -> str:
+    """Which curve is which, as (`index`, name)."""
     entries = "".join(
-        f'<li><svg viewBox="0 0 22 8" aria-hidden="true"><path class="mean {_colour(index)}" d="M1 4H21"/></svg>'
-        f"{_text(name)}</li>"
+        f'<li><svg viewBox="0 0 22 8" aria-hidden="true"><path class="mean {colour_class(index)}" d="M1 4H21"/></svg>'
+        f"{escaped(name)}</li>"
         for index, name in names
     )
     return f"<ul class=legend>{entries}</ul>"
@@ -265,11 +291,12 @@ def _charts(charts: Iterator[str]) -> str:
 
 
 def _figures(figures: Sequence[tuple[str, str]]) -> str:
-    entries = "".join(f"<div><dt>{_text(label)}</dt><dd>{_text(value)}</dd></div>" for label, value in figures)
+    entries = "".join(f"<div><dt>{escaped(label)}</dt><dd>{escaped(value)}</dd></div>" for label, value in figures)
     return f"<dl>{entries}</dl>" if entries else ""
 
 
-def _picture(picture: Picture) -> str:
+def picture_html(picture: Picture) -> str:
+    """The picture itself, in the page, over its caption; raises `DiptychError` where it is missing or no PNG."""
     try:
         data = picture.file.read_bytes()
     except OSError as problem:
@@ -278,19 +305,20 @@ def _picture(picture: Picture) -> str:
         raise DiptychError(f"{picture.file}: not a PNG file; save the picture as PNG")
     width, height = struct.unpack(">II", data[16:24])  # the header chunk comes first in every PNG
     return (
-        f'<figure class=picture><img width="{width}" height="{height}" alt="{_text(picture.caption)}" '
+        f'<figure class=picture><img width="{width}" height="{height}" alt="{escaped(picture.caption)}" '
         f'src="data:image/png;base64,{base64.b64encode(data).decode()}">'
-        f"<figcaption>{_text(picture.caption)}</figcaption></figure>"
+        f"<figcaption>{escaped(picture.caption)}</figcaption></figure>"
     )
 
 
 NUMBER = re.compile(
-    r"[-+\N{MINUS SIGN}~<>≥≤]?\s?\d[\d.,]*(e[-+]?\d+)?(\s?±\s?[\d.,]+)?(\s?[%\N{MULTIPLICATION SIGN}a-zA-Zµ/°]{1,6})?"
+    r"[-+\N{MINUS SIGN}~<>≥≤]?\s?\d[\d.,]*(e[-+]?\d+)?(\s?±\s?([\d.,]+|\N{EN DASH}))?"
+    r"(\s?[%\N{MULTIPLICATION SIGN}a-zA-Zµ/°]{1,6})?"
 )
 NOTHING = frozenset({"", "-", "\N{EN DASH}", "\N{EM DASH}", "nan", "n/a"})
 
 
-def _table(table: Table) -> str:
+def table_html(table: Table) -> str:
     """The table as HTML; columns in which every filled cell is a number stand to the right."""
     columns = list(zip(table.header, *table.rows, strict=True))
     filled = [[cell.strip() for cell in cells if cell.strip().lower() not in NOTHING] for _, *cells in columns]
@@ -299,22 +327,28 @@ def _table(table: Table) -> str:
     def row(cells: Sequence[str], first: str, others: str) -> str:
         tags = [first] + [others] * (len(cells) - 1)
         entries = zip(tags, kinds, cells, strict=True)
-        return "".join(f"<{tag}{kind}>{_text(cell)}</{tag[:2]}>" for tag, kind, cell in entries)
+        return "".join(f"<{tag}{kind}>{escaped(cell)}</{tag[:2]}>" for tag, kind, cell in entries)
 
     head = row(table.header, "th scope=col", "th scope=col")
     rows = "".join(f"<tr>{row(cells, 'th scope=row', 'td')}</tr>" for cells in table.rows)
-    note = f"<p class=note>{_text(table.note)}</p>" if table.note else ""
+    note = note_html(table.note) if table.note else ""
     return (
-        f"<div class=table><table><caption>{_text(table.caption)}</caption>"
+        f"<div class=table><table><caption>{escaped(table.caption)}</caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{note}"
     )
+
+
+def note_html(text: str) -> str:
+    """A line of smaller print."""
+    return f"<p class=note>{escaped(text)}</p>"
 
 
 def _section(heading: str, parts: Sequence[str]) -> str:
     return "\n".join([f"<section><h2>{heading}</h2>", *parts, "</section>"]) if parts else ""
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
+    """Plain text as HTML."""
     return html.escape(text, quote=True)
 
 
@@ -382,7 +416,10 @@ tbody tr:hover { background: color-mix(in srgb, var(--rule) 35%, transparent) }
 .raw { stroke-width: 1; opacity: 0.28 }
 .mean { stroke-width: 1.8 }
 .dashed { stroke-dasharray: 5 4 }
+.wide { max-width: 860px }
+* + .wide { margin-top: 36px }
 circle { fill: var(--c); stroke: var(--card); stroke-width: 1 }
+.hollow { fill: var(--card); stroke: var(--c); stroke-width: 1.4 }
 details { margin-top: 20px }
 summary { cursor: pointer; font-weight: 600 }
 """

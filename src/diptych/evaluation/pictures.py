@@ -1,27 +1,33 @@
 """Ordinary images: L1, PSNR, SSIM, and the share of pixels within a tolerance (Shukla et al., section 4.2.2)."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from diptych.evaluation.bootstrap import Numbers
 from diptych.images import Floats, Pixels, to_float, to_pixels
 
 TOLERANCE = 20  # of 255, in every channel
 SSIM_WINDOW = 11  # pixels a side; smaller images have no SSIM
-PROTOCOL = (
-    "output resized to the truth's size and rounded to 8 bits; each number is the mean over images; l1 in 0..1, "
-    "psnr in dB, ssim of values in 0..1 with an 11 px Gaussian window of sigma 1.5; tolerance_accuracy counts pixels "
-    "off by less than 20 of 255 in every channel"
-)
+HIGHEST_PSNR = 100.0  # dB; identical images have no finite one, and 8 bits cannot show what lies beyond
 
 
 class PictureScores:
     """Collects one row of scores per image."""
 
     primary = "psnr"
+    protocol = (
+        "output resized to the truth's size and rounded to 8 bits; each number is the mean over images; l1 in 0..1, "
+        "psnr in dB, of each image, 100 where it is identical; ssim of values in 0..1 with an 11 px Gaussian window "
+        "of sigma 1.5; tolerance_accuracy counts pixels off by less than 20 of 255 in every channel"
+    )
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
     def add(self, generated: Floats, truth: Pixels) -> None:
         """Score float `(3, H, W)` in [-1, 1] against uint8 `(H, W, 3)`."""
@@ -34,20 +40,35 @@ class PictureScores:
         self.rows.append(
             {
                 "l1": float(difference.mean()) / 255,
-                # Identical images have no finite PSNR; 100 dB is beyond what 8 bits can show.
-                "psnr": min(100.0, -10 * float(np.log10(mean_square))) if mean_square else 100.0,
+                "psnr": min(HIGHEST_PSNR, -10 * float(np.log10(mean_square))) if mean_square else HIGHEST_PSNR,
                 "ssim": _ssim(generated, truth),
                 "tolerance_accuracy": float((difference.max(2) < TOLERANCE).mean()),
             }
         )
 
+    def metrics(self, counts: Numbers) -> dict[str, Numbers]:
+        """Every number by name, `(R,)`, for images that count `counts` `(R, N)` times; NaN where it has no value."""
+        return image_means({name: [row[name] for row in self.rows] for name in self.rows[0]}, counts)
+
     def result(self) -> dict[str, Any]:
-        """Means over the images."""
-        means: dict[str, float | None] = {}
-        for name in self.rows[0]:
-            values = np.array([row[name] for row in self.rows])
-            means[name] = float(np.nanmean(values)) if not np.isnan(values).all() else None
-        return {**means, "n": len(self.rows)}
+        """Means over the images; None where no image has a value."""
+        means = self.metrics(np.ones((1, len(self))))
+        return {name: None if np.isnan(mean[0]) else float(mean[0]) for name, mean in means.items()}
+
+
+def image_means(values: Mapping[str, Sequence[float]], counts: Numbers) -> dict[str, Numbers]:
+    """Values of each image `(N,)` by name -> their means `(R,)`, each image counting `counts` `(R, N)` times.
+
+    Images whose value is NaN are left out; a mean of none is NaN.
+    """
+    means = {}
+    for name, column in values.items():
+        there = ~np.isnan(column)
+        among = counts @ there.astype(np.float64)
+        means[name] = np.divide(
+            counts @ np.where(there, column, 0.0), among, out=np.full_like(among, np.nan), where=among > 0
+        )
+    return means
 
 
 def _ssim(generated: Pixels, truth: Pixels) -> float:

@@ -1,7 +1,8 @@
-"""Files against files -> one record: what is in metrics.json, what validation logs, what the table shows."""
+"""Files against files -> what was measured of every image, and its record, as validation logs it."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ import torch
 from PIL import Image
 
 from diptych.errors import DiptychError, some
-from diptych.evaluation import classes as class_family
-from diptych.evaluation import pictures as picture_family
+from diptych.evaluation import bootstrap
+from diptych.evaluation.bootstrap import Numbers
 from diptych.evaluation.classes import ClassScores
-from diptych.evaluation.pictures import PictureScores
+from diptych.evaluation.pictures import PictureScores, image_means
 from diptych.images import (
     Classes,
+    ClassMap,
     Floats,
+    Pixels,
     class_map_of,
     list_images,
     open_image,
@@ -24,6 +27,7 @@ from diptych.images import (
     read_class_map,
     read_pixels,
     to_float,
+    to_pixels,
 )
 from diptych.pairs import same_stem
 from diptych.translator import Translator, resized
@@ -58,81 +62,160 @@ def labelled_files(inputs: Path, truths: Path) -> LabelledFiles:
     )
 
 
+@dataclass(frozen=True)
+class Translation:
+    """An input translated, at the truth's size."""
+
+    colours: Callable[[], Floats]  # (3, H, W) in [-1, 1]
+    rows: ClassMap | None  # (H, W), where the target is a class map
+
+
+Translate = Callable[[Path, tuple[int, int]], Translation]
+"""Input file, (width, height) of its truth -> the translation."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What was measured of each image, and the files that were compared, where they were kept."""
+
+    scores: ClassScores | PictureScores | None  # None where nothing is paired
+    filter: str
+    generated: tuple[Path, ...] = ()  # the translations at the truth's size, PNG
+    real: tuple[Path, ...] = ()  # what they are compared with: pictures, class maps in their colours
+    further: dict[str, list[float]] = field(default_factory=dict)  # other numbers of each image, by name
+
+    def metrics(self, counts: Numbers) -> dict[str, Numbers]:
+        """Every number by name, `(R,)`, for images that count `counts` `(R, N)` times."""
+        assert self.scores is not None
+        return self.scores.metrics(counts) | image_means(self.further, counts)
+
+    def replicates(self, resamples: int, seed: int) -> dict[str, Numbers]:
+        """Every number by name, `(resamples,)`; runs scored on the same images have the same resamples."""
+        return bootstrap.replicates(self.metrics, len(self.scores), resamples, seed) if self.scores is not None else {}
+
+    def record(self) -> dict[str, Any]:
+        """The scores as plain values, with N, protocol and filter."""
+        if self.scores is None:
+            alone = {"scores": {}, "n": len(self.generated), "primary": None, "protocol": "no pairs: sets alone"}
+            return {**alone, "filter": self.filter}
+        everything = np.ones((1, len(self.scores)))
+        further = {name: float(mean[0]) for name, mean in image_means(self.further, everything).items()}
+        return {
+            "scores": {**self.scores.result(), **further},
+            "n": len(self.scores),
+            "primary": self.scores.primary,
+            "protocol": self.scores.protocol,
+            "filter": self.filter,
+        }
+
+
 def score_translator(
-    translator: Translator, direction: str, files: LabelledFiles, progress: Progress | None = None
-) -> dict[str, Any]:
-    """Translate every input at the training size and score it at its truth's size."""
+    translator: Translator,
+    direction: str,
+    files: LabelledFiles,
+    progress: Progress | None = None,
+    keep: Path | None = None,
+) -> Scored:
+    """Translate every input at the training size and score it at its truth's size.
+
+    With `keep`, the images that are compared stay in that folder: translations/, and real/ where the truth is class
+    maps, which are shown in their colours.
+    """
     classes = translator.target_classes(direction)
-    scores = ClassScores(classes) if classes else PictureScores()
-    for done, (source, target) in enumerate(zip(files.inputs, files.truths, strict=True), start=1):
-        truth = read_class_map(target, classes) if classes else read_pixels(target)
-        output = translator.output(open_image(source), direction, size=(truth.shape[1], truth.shape[0]))
-        if isinstance(scores, ClassScores):
-            scores.add_map(translator.class_map(output, direction), truth)
-        else:
-            scores.add(output, truth)  # (3, H, W)
+
+    def translate(source: Path, size: tuple[int, int]) -> Translation:
+        output = translator.output(open_image(source), direction, size=size)
+        rows = translator.class_map(output, direction) if classes else None
+        return Translation(lambda: translator.colours(output, direction), rows)
+
+    resize_filter = f"{_input_filter(translator, direction)}; output {OUTPUT_FILTER} to the truth's size"
+    return _score(files, classes, translate, resize_filter, progress, keep)
+
+
+def translated_sets(
+    translator: Translator, direction: str, files: LabelledFiles, progress: Progress | None, keep: Path
+) -> Scored:
+    """Translate images that have no truth, each at its own size, to be compared with `files.truths` as sets alone.
+
+    The translations are kept in `keep`/translations, and class maps to compare with, in their colours, in `keep`/real.
+    """
+    root = Path(os.path.commonpath([file.parent for file in files.inputs]))
+    generated = []
+    for done, source in enumerate(files.inputs, start=1):
+        output = translator.output(open_image(source), direction)
+        name = source.relative_to(root).with_suffix(".png")
+        generated.append(_save(keep / "translations" / name, to_pixels(translator.colours(output, direction))))
         if progress is not None:
             progress(done, len(files.inputs))
+    real, classes = files.truths, translator.target_classes(direction)
+    if classes is not None:
+        maps = [read_class_map(file, classes) for file in real]
+        real = tuple(_save(keep / "real" / f"{place}.png", classes.paint(rows)) for place, rows in enumerate(maps))
+    return Scored(None, f"{_input_filter(translator, direction)}; output {OUTPUT_FILTER}", tuple(generated), real)
+
+
+def _input_filter(translator: Translator, direction: str) -> str:
     width, height = translator.spec.size
-    source_filter = "nearest" if translator.spec.classes[direction[0]] else "bicubic"
-    return _record(scores, f"input {source_filter} to {width}x{height}; output {OUTPUT_FILTER} to the truth's size")
+    return f"input {'nearest' if translator.spec.classes[direction[0]] else 'bicubic'} to {width}x{height}"
 
 
 def score_folder(
-    generated: Path, truths: Path, classes: Classes | None, progress: Progress | None = None
-) -> dict[str, Any]:
-    """Score images of one folder against those of the same stem in another.
+    files: LabelledFiles, classes: Classes | None, progress: Progress | None = None, keep: Path | None = None
+) -> Scored:
+    """Score translations that are files already against their truths.
 
     Where `classes` are given, grey and palette images hold class ids (resized by nearest neighbour to the truth's
     size) and RGB images continuous colours (resized bilinearly, then each pixel takes the nearest class colour).
+    `keep` is as in `score_translator`.
     """
-    files = labelled_files(generated, truths)
-    scores = ClassScores(classes) if classes else PictureScores()
-    for done, (source, target) in enumerate(zip(files.inputs, files.truths, strict=True), start=1):
+
+    def translate(source: Path, size: tuple[int, int]) -> Translation:
         image = open_image(source)
+        if classes and image.mode in ("P", "L", "1", "I", "I;16"):
+            rows = class_map_of(image, classes, str(source), size)
+            return Translation(lambda: to_float(classes.paint(rows)), rows)
+        colours = _continuous(image, size)
+        return Translation(lambda: colours, classes.nearest(colours) if classes else None)
+
+    resize_filter = f"{OUTPUT_FILTER}, class ids by nearest neighbour, to the truth's size"
+    return _score(files, classes, translate, resize_filter, progress, keep)
+
+
+def _score(
+    files: LabelledFiles,
+    classes: Classes | None,
+    translate: Translate,
+    resize_filter: str,
+    progress: Progress | None,
+    keep: Path | None,
+) -> Scored:
+    scores = ClassScores(classes) if classes else PictureScores()
+    root = Path(os.path.commonpath([file.parent for file in files.inputs]))
+    generated, real = [], []
+    for done, (source, target) in enumerate(zip(files.inputs, files.truths, strict=True), start=1):
+        truth = read_class_map(target, classes) if classes else read_pixels(target)
+        translation = translate(source, (truth.shape[1], truth.shape[0]))
         if isinstance(scores, ClassScores):
-            assert classes is not None
-            truth = read_class_map(target, classes)
-            size = (truth.shape[1], truth.shape[0])
-            if image.mode in ("P", "L", "1", "I", "I;16"):
-                scores.add_map(class_map_of(image, classes, str(source), size), truth)
-            else:
-                scores.add(_continuous(image, size), truth)
+            assert translation.rows is not None
+            scores.add_map(translation.rows, truth)
         else:
-            truth = read_pixels(target)
-            scores.add(_continuous(image, (truth.shape[1], truth.shape[0])), truth)
+            scores.add(translation.colours(), truth)
+        if keep is not None:
+            name = source.relative_to(root).with_suffix(".png")
+            generated.append(_save(keep / "translations" / name, to_pixels(translation.colours())))
+            real.append(_save(keep / "real" / name, classes.paint(truth)) if classes else target)
         if progress is not None:
             progress(done, len(files.inputs))
-    return _record(scores, f"{OUTPUT_FILTER}, class ids by nearest neighbour, to the truth's size")
+    return Scored(scores, resize_filter, tuple(generated), tuple(real))
+
+
+def _save(path: Path, pixels: Pixels) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
 
 
 def _continuous(image: Image.Image, size: tuple[int, int]) -> Floats:
     """A saved translation as its generator gave it, float32 `(3, H, W)`, at `size` = (width, height)."""
     values = torch.from_numpy(to_float(pixels_of(image)))[None]
     return np.asarray(resized(values, size)[0].numpy())
-
-
-def _record(scores: ClassScores | PictureScores, resize_filter: str) -> dict[str, Any]:
-    by_class = isinstance(scores, ClassScores)
-    result = scores.result()
-    return {
-        "scores": {name: value for name, value in result.items() if name != "n"},
-        "n": result["n"],
-        "primary": scores.primary,
-        "protocol": class_family.PROTOCOL if by_class else picture_family.PROTOCOL,
-        "filter": resize_filter,
-    }
-
-
-def flat_scores(record: dict[str, Any]) -> dict[str, float]:
-    """The single numbers of a record, by name: what a curve or a table row can show."""
-    return {name: value for name, value in record["scores"].items() if isinstance(value, float)}
-
-
-def table_rows(record: dict[str, Any]) -> Sequence[tuple[str, str]]:
-    """Name and value of every number of a record, per class last."""
-    rows = [(name.replace("_", " "), f"{value:.4f}") for name, value in flat_scores(record).items()]
-    for name, row in record["scores"].get("per_class", {}).items():
-        iou = "absent" if row["iou"] is None else f"{row['iou']:.4f}"
-        rows.append((f"IoU {name}", iou))
-    return rows

@@ -1,7 +1,9 @@
-"""Image files to feature vectors, remembered by content: what selection measures distances in."""
+"""Image files to feature vectors, remembered by content: what selection and set metrics measure distances in."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +12,50 @@ from diptych.errors import DiptychError
 from diptych.features.cache import default_folder, image_key, open_cache
 
 BATCH = 16  # images; what was finished survives an interruption in steps of this
+INCEPTION_FILES = (".pth", ".pt", ".safetensors")
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """What turns image files into features; `identity` changes with everything that changes a number."""
+
+    name: str
+    identity: str
+    filter: str  # how images are resized to its input, in words
+    describe: Callable[[Sequence[Path]], NDArray[np.float32]]  # files -> (N, D)
+
+
+def load_extractor(name: str, device: str = "cpu") -> Extractor:
+    """The extractor of this name on `device`.
+
+    `name` is "descriptor" (classical, needs no weights), "resnet50" (the paper's: 2048 pooled numbers of
+    microsoft/resnet-50), "inception" (FID's own network, downloaded once) or the path of a .pth, .pt or .safetensors
+    file of its weights, or another transformers vision backbone by hub name or local folder. Raises `DiptychError` for
+    weights that cannot be had or used.
+    """
+    if name == "descriptor":
+        from diptych.features import descriptor
+
+        side = descriptor.SIDE
+        return Extractor(name, descriptor.VERSION, f"bicubic (antialiased) to {side}x{side}", descriptor.describe_files)
+    try:
+        if name == "inception" or Path(name).suffix in INCEPTION_FILES:
+            from diptych.features import inception
+
+            network = inception.load_inception(name, device)
+            return Extractor(name, network.identity, inception.FILTER, network.describe_files)
+        from diptych.features.backbone import load_backbone
+
+        backbone = load_backbone(name, device)
+    except DiptychError as problem:
+        raise DiptychError(
+            f"{problem}, or take one that needs no weights: --features descriptor (evaluate: --extractor descriptor)"
+        ) from None
+    return Extractor(name, backbone.identity, _resize_of(backbone.processor), backbone.describe_files)
 
 
 def extract(
-    name: str,
+    extractor: str | Extractor,
     files: Sequence[Path],
     *,
     device: str = "cpu",
@@ -22,43 +64,53 @@ def extract(
 ) -> NDArray[np.float32]:
     """Features of image files, a row each, float32 `(N, D)`, finite.
 
-    `name` is "descriptor" (classical, needs no weights), "resnet50" (the paper's: 2048 pooled numbers of
-    microsoft/resnet-50), or another transformers vision backbone by hub name or local folder. Only images whose content
-    was not met before are computed; the rest comes from the folder `cache`. `progress(done, total)` is told after each
-    batch how many of the different images have their features.
+    `extractor` is a loaded one, or the name of one as for `load_extractor`. Only images whose content was not met
+    before are computed; the rest comes from the folder `cache`. `progress(done, total)` is told after each batch how
+    many of the different images have their features.
 
     Raises `DiptychError` for an image that cannot be read, weights that cannot be had or used, and a cache that cannot
     be written.
     """
     if not files:
         raise DiptychError("there are no images to extract features from; give at least one")
-    describe: Callable[[Sequence[Path]], NDArray[np.float32]]
-    if name == "descriptor":
-        from diptych.features import descriptor
-
-        identity, describe = descriptor.VERSION, descriptor.describe_files
-    else:
-        from diptych.features.backbone import load_backbone
-
-        try:
-            backbone = load_backbone(name, device)
-        except DiptychError as problem:
-            raise DiptychError(f"{problem}, or use --features descriptor, which needs no weights") from None
-        identity, describe = backbone.identity, backbone.describe_files
+    if isinstance(extractor, str):
+        extractor = load_extractor(extractor, device)
 
     keys = [image_key(file) for file in files]
     file_of = dict(zip(keys, files, strict=True))  # the same picture under two names is computed once
-    with open_cache(cache or default_folder(), identity) as store:
+    with open_cache(cache or default_folder(), extractor.identity) as store:
         known = store.find(list(file_of))
         missing = [key for key in file_of if key not in known]
         for start in range(0, len(missing), BATCH):
             batch = missing[start : start + BATCH]
-            features = describe([file_of[key] for key in batch])  # (B, D)
+            features = extractor.describe([file_of[key] for key in batch])  # (B, D)
             if not np.isfinite(features).all():
-                raise DiptychError(f"{name}: gives features that are not finite; its weights are broken, use others")
+                raise DiptychError(
+                    f"{extractor.name}: gives features that are not finite; its weights are broken, use others"
+                )
             new = dict(zip(batch, features, strict=True))
             store.add(new)
             known |= new
             if progress:
                 progress(len(known), len(file_of))
     return np.stack([known[key] for key in keys])
+
+
+def _resize_of(processor: Any) -> str:
+    """What a transformers image processor does to an image's size, in words."""
+    from PIL import Image
+
+    def words(size: Any) -> str:
+        given = {key: value for key, value in dict(size).items() if value is not None}
+        if given.keys() == {"height", "width"}:
+            return f"{given['width']}x{given['height']}"
+        return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in given.items())
+
+    steps = []
+    if getattr(processor, "do_resize", False):
+        steps.append(f"{Image.Resampling(processor.resample).name.lower()} (antialiased) to {words(processor.size)}")
+        if getattr(processor, "crop_pct", None) is not None:
+            steps.append(f"crop_pct {processor.crop_pct}")
+    if getattr(processor, "do_center_crop", False) and processor.crop_size is not None:
+        steps.append(f"centre crop {words(processor.crop_size)}")
+    return f"{', '.join(steps) or 'none'}, by its {type(processor).__name__}"

@@ -5,7 +5,7 @@ token), or the mean over all positions of its last hidden state where it has non
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ def perceptual_features(name: str, device: str, size: tuple[int, int]) -> Callab
         features(torch.zeros(1, 3, height, width, device=device))
     except (ValueError, RuntimeError) as problem:
         raise DiptychError(
-            f"--perceptual {name}: cannot take images of {width}x{height} ({_first_line(problem)}); "
+            f"--perceptual {name}: cannot take images of {width}x{height} ({first_line(problem)}); "
             "give another backbone, such as resnet50, or the --size it was trained at"
         ) from None
     return features
@@ -80,12 +80,39 @@ def load_backbone(name: str, device: str) -> Backbone:
 
     Raises `DiptychError` where the weights cannot be fetched, do not fit, or belong to something else.
     """
+    # Classifiers often come without the pooler that AutoModel adds.
+    loaded = load_pretrained(name, device, "AutoModel", "vision backbone", may_lack="pooler.")
+    network = loaded.network
+    if network.main_input_name != "pixel_values":
+        raise DiptychError(
+            f"{name}: a {type(network).__name__} is no backbone for images alone; give a vision backbone such as "
+            "resnet50 or facebook/dinov2-base"
+        )
+    return Backbone(f"backbone-1 {loaded.digest}", network, loaded.processor, pooled=not loaded.missing)
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What a folder in the format of transformers holds."""
+
+    digest: str  # SHA-256 of its weights and configuration
+    network: Any  # a transformers PreTrainedModel in evaluation mode
+    processor: Any  # its image processor
+    missing: frozenset[str]  # weights that the network has and the folder does not
+
+
+def load_pretrained(name: str, device: str, auto: str, what: str, may_lack: str | None = None) -> Pretrained:
+    """The network that transformers' class `auto` makes of a local folder or hub name, with its image processor.
+
+    `what` calls it in messages. Raises `DiptychError` where the weights cannot be fetched, do not fit, or leave a part
+    untrained whose name does not begin with `may_lack`.
+    """
     try:
-        return _load(_folder(name), name, device)
+        return _load(_folder(name), name, device, auto, what, may_lack)
     except ImportError as problem:
         why = problem.__cause__ or problem
         raise DiptychError(
-            f"transformers cannot be imported ({_first_line(why)}); where a torchvision is installed that does not fit "
+            f"transformers cannot be imported ({first_line(why)}); where a torchvision is installed that does not fit "
             f"torch, uninstall it (diptych does not need it)"
         ) from None
 
@@ -101,56 +128,52 @@ def _folder(name: str) -> Path:
         return Path(snapshot_download(HUB_NAMES.get(name, name), allow_patterns=list(FILES)))
     except (OSError, HFValidationError, HTTPError) as problem:
         raise DiptychError(
-            f"{name}: no such folder, and its weights cannot be fetched from the hub ({_first_line(problem)}); "
+            f"{name}: no such folder, and its weights cannot be fetched from the hub ({first_line(problem)}); "
             "give a local folder that holds them"
         ) from None
 
 
-def _load(folder: Path, name: str, device: str) -> Backbone:
+def _load(folder: Path, name: str, device: str, auto: str, what: str, may_lack: str | None) -> Pretrained:
+    import transformers
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
-    from transformers import AutoImageProcessor, AutoModel
     from transformers.utils import logging
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # what is missing is told below, in one line
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **local)  # type: ignore[no-untyped-call]
-        network, report = AutoModel.from_pretrained(
+        processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil", **local)  # type: ignore[no-untyped-call]
+        network, report = getattr(transformers, auto).from_pretrained(
             folder, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **local
         )
     except (OSError, ValueError, SafetensorError, StrictDataclassError) as problem:
         raise DiptychError(
-            f"{name}: cannot be loaded as a vision backbone ({_first_line(problem)}); give a folder with config.json, "
+            f"{name}: cannot be loaded as a {what} ({first_line(problem)}); give a folder with config.json, "
             "preprocessor_config.json and model.safetensors"
         ) from None
-    # transformers would fill these with random numbers. Classifiers often come without the pooler that AutoModel adds.
-    missing = set(report["missing_keys"])
-    untrained = {key for key in missing if not key.startswith("pooler.")} | {
-        key for key, *_ in report["mismatched_keys"]
-    }
+    # transformers would fill these with random numbers.
+    missing = frozenset(report["missing_keys"])
+    allowed = {key for key in missing if may_lack is not None and key.startswith(may_lack)}
+    untrained = (missing - allowed) | {key for key, *_ in report["mismatched_keys"]}
     if untrained:
         raise DiptychError(
             f"{name}: its weights do not fit its config.json ({some(sorted(untrained))}); give the two that belong "
             "together"
         )
-    if network.main_input_name != "pixel_values":
-        raise DiptychError(
-            f"{name}: a {type(network).__name__} is no backbone for images alone; give a vision backbone such as "
-            "resnet50 or facebook/dinov2-base"
-        )
-    return Backbone(_identity(folder), network.eval().to(device), processor, pooled=not missing)
+    files = [file for file in sorted(folder.iterdir()) if file.suffix in (".json", ".safetensors", ".bin")]
+    return Pretrained(files_digest(files), network.eval().to(device), processor, missing)
 
 
-def _identity(folder: Path) -> str:
+def files_digest(files: Iterable[Path]) -> str:
+    """SHA-256 of the names and contents of `files`, hexadecimal."""
     digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.suffix in (".json", ".safetensors", ".bin"):
-            with file.open("rb") as opened:
-                digest.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
-    return f"backbone-1 {digest.hexdigest()}"
+    for file in files:
+        with file.open("rb") as opened:
+            digest.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
 
 
-def _first_line(problem: BaseException) -> str:
+def first_line(problem: BaseException) -> str:
+    """What is wrong, without what libraries add below it."""
     return (str(problem).splitlines() or [type(problem).__name__])[0]

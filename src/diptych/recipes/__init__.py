@@ -40,14 +40,14 @@ def read_recipe(file: Path) -> dict[str, Any]:
     Groups of settings, such as weights, are merged name by name. Raises `DiptychError` for a recipe that cannot be read
     or that extends itself.
     """
-    layers = [_read_yaml(file)]
+    layers = [read_yaml(file)]
     seen = [file.resolve()]
     while (name := layers[-1].pop("extends", None)) is not None:
         beside = seen[-1].parent / str(name)
         seen.append((beside if beside.is_file() else recipe_file(str(name))).resolve())
         if seen[-1] in seen[:-1]:
             raise DiptychError(f"{file}: extends itself by way of {seen[-2].name}; take one of the two out")
-        layers.append(_read_yaml(seen[-1]))
+        layers.append(read_yaml(seen[-1]))
     values: dict[str, Any] = {}
     for layer in reversed(layers):
         for key, value in layer.items():
@@ -56,7 +56,8 @@ def read_recipe(file: Path) -> dict[str, Any]:
     return values
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
+def read_yaml(file: Path) -> dict[str, Any]:
+    """The mapping in a YAML file (safe loader); raises `DiptychError` where there is none."""
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as problem:
