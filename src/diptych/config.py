@@ -362,7 +362,7 @@ class StudySettings(Settings):
     """YAML file of a study, or one that comes with diptych (a wrong name lists them all)."""
     out: Path
     """Folder of the study: selections, runs, scores, table.md, table.csv, table.json and index.html."""
-    only: tuple[str, ...] = ()
+    only: Annotated[tuple[str, ...], shown("PATTERN ...")] = ()
     """Work on the runs alone whose names match one of these patterns, such as 'hybrid--*'; the table shows all."""
     dry_run: bool = False
     """Print all runs with their steps, about how long they take here and what is done already, and stop."""
