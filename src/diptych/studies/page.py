@@ -116,12 +116,13 @@ def _curve(plan: Plan, lines: Sequence[Line], x: str, y: str) -> list[str]:
     labels = list(dict.fromkeys(line.labels[x] for line in lines if x in line.labels))
     if all(map(_is_number, labels)):
         labels.sort(key=float)
+    unnamed = y.replace("_", " ") if len(plan.axes) == 1 else "other rows"
     ours: dict[str, list[Point]] = {}
     published: dict[str, list[Point]] = {}
     for line in lines:
         if x not in line.labels:
             continue
-        name = _words(plan, {axis: label for axis, label in line.labels.items() if axis != x}) or y.replace("_", " ")
+        name = _words(plan, {axis: label for axis, label in line.labels.items() if axis != x}) or unnamed
         place, cell, number = labels.index(line.labels[x]), line.cells.get(y), line.row.published.get(y)
         ours.setdefault(name, [])
         where = f"{name}, {x} {line.labels[x]}: "
