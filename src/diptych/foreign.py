@@ -25,9 +25,6 @@ of these as of the plain ones here. Dropout of a U-Net leaves no trace in the fi
 default, on with batch norm (pix2pix) and off with instance norm (CycleGAN); the weights are the same either way.
 """
 
-import pickle
-import struct
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,15 +34,11 @@ from torch import Tensor, nn
 
 from diptych.errors import DiptychError
 from diptych.networks import FCN8s, make_generator
+from diptych.weights import read_weights
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 WANTED = "give a *_net_G*.pth of pytorch-CycleGAN-and-pix2pix"
 WANTED_VGG16 = "give weights of VGG-16 as torchvision or timm saves them"
-UNREADABLE = (
-    *(OSError, EOFError, LookupError, RuntimeError, ValueError),
-    *(TypeError, AttributeError, AssertionError, struct.error),
-)
-"""What torch raises for a damaged file, depending on the byte."""
 VGG16_CLASSIFIER = {"fc6": ("classifier.0", "pre_logits.fc1"), "fc7": ("classifier.3", "pre_logits.fc2")}
 """Layer of FCN8s -> its name in torchvision's and in timm's VGG-16."""
 
@@ -55,7 +48,7 @@ def read_generator(path: Path) -> tuple[dict[str, Any], nn.Module]:
 
     Raises `DiptychError` naming the first key that is missing, has another shape, or belongs to no such generator.
     """
-    state = {name.removeprefix("module."): tensor for name, tensor in _read_pth(path).items()}
+    state = {name.removeprefix("module."): tensor for name, tensor in read_weights(path).items()}
     architecture = _recognised(state, path)
     generator = _without_weights(architecture)
     if architecture["norm"] == "instance":
@@ -96,7 +89,7 @@ def load_vgg16(network: FCN8s, where: str) -> None:
     `where` is a .pth, .pt or .safetensors file, or a hub name such as "timm/vgg16.tv_in1k". Raises `DiptychError` where
     the weights cannot be fetched, or do not fit: then nothing is copied.
     """
-    state = _read_vgg16(where)
+    state = read_weights(Path(where) if Path(where).is_file() else _fetched(where))
     weights = {}
     for name, mine in network.state_dict().items():
         layer, _, kind = name.rpartition(".")
@@ -166,44 +159,6 @@ def _without_weights(architecture: Mapping[str, Any]) -> nn.Module:
     """The generator with shapes only."""
     with torch.device("meta"):
         return make_generator(architecture)
-
-
-def _read_pth(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `state_dict` that `torch.save` wrote; never runs code that a file may hold."""
-    try:
-        file = path.open("rb")
-    except OSError as problem:
-        raise DiptychError(f"{path}: cannot be read ({problem.strerror}); give a .pth file") from None
-    try:
-        with file, warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of odd pickles: what is wrong is told below, in one line
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise DiptychError(
-            f"{path}: holds more than weights, such as a whole module, or is no .pth file; "
-            "save the state_dict() of the network alone"
-        ) from None
-    except UNREADABLE:
-        raise DiptychError(f"{path}: damaged, or no .pth file; copy or download it again") from None
-    if not isinstance(state, Mapping):
-        raise DiptychError(f"{path}: holds a {type(state).__name__}; save the state_dict() of the network alone")
-    odd = [name for name, tensor in state.items() if not (isinstance(name, str) and isinstance(tensor, Tensor))]
-    if odd:
-        raise DiptychError(f"{path}: {odd[0]!r} is no tensor; save the state_dict() of the network alone")
-    return dict(state)
-
-
-def _read_vgg16(where: str) -> dict[str, Tensor]:
-    path = Path(where) if Path(where).is_file() else _fetched(where)
-    if path.suffix != ".safetensors":
-        return _read_pth(path)
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as problem:
-        raise DiptychError(f"{where}: damaged, or no .safetensors file ({_first_line(problem)})") from None
 
 
 def _fetched(name: str) -> Path:

@@ -18,9 +18,6 @@ The features are "pool3", the 2048 means over the last block's 8 x 8 positions.
 """
 
 import hashlib
-import pickle
-import struct
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -34,6 +31,7 @@ from torch.nn import functional
 
 from diptych.errors import DiptychError
 from diptych.images import read_pixels
+from diptych.weights import read_weights
 
 URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
 HASH_PREFIX = "6726825d"  # of the file's SHA-256
@@ -41,11 +39,6 @@ SIDE = 299  # pixels
 FILTER = "bilinear as in TensorFlow 1 (no half-pixel centres, not antialiased) to 299x299, then (x - 128) / 128"
 VERSION = "inception-1"  # raise it whenever a number below changes: features are cached under it
 WANTED = "give pt_inception-2015-12-05-6726825d.pth of the pytorch-fid project"
-UNREADABLE = (
-    *(OSError, EOFError, LookupError, RuntimeError, ValueError),
-    *(TypeError, AttributeError, AssertionError, struct.error, pickle.UnpicklingError),
-)
-"""What torch raises for a damaged file, depending on the byte."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +72,13 @@ def load_inception(name: str, device: str) -> Inception:
         raise DiptychError(f"{path}: cannot be read ({problem.strerror}); {WANTED}") from None
     if name == "inception" and not digest.startswith(HASH_PREFIX):
         raise DiptychError(f"{path}: is damaged (its SHA-256 does not begin with {HASH_PREFIX}); delete it")
+    try:
+        state = read_weights(path)
+    except DiptychError as problem:
+        raise DiptychError(f"{problem}; {WANTED}") from None
     with torch.device("meta"):
         network = InceptionV3()
-    weights = _fitted(_read(path), network.state_dict(), path)
+    weights = _fitted(state, network.state_dict(), path)
     network.load_state_dict(weights, assign=True)
     network.requires_grad_(False).eval().to(device)
     return Inception(f"{VERSION} {digest} {FILTER}", network, device)
@@ -289,24 +286,6 @@ def _downloaded() -> Path:
                 f"({str(problem) or type(problem).__name__}); fetch this file elsewhere and give its path"
             ) from None
     return path
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file of weights; never runs code that a file may hold."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of odd pickles: what is wrong is told below, in one line
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (*UNREADABLE, SafetensorError):
-        raise DiptychError(f"{path}: damaged, or holds more than weights; {WANTED}") from None
-    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise DiptychError(f"{path}: is no state_dict of one network; {WANTED}")
-    return dict(state)
 
 
 def _fitted(state: dict[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
