@@ -346,6 +346,11 @@ SETTINGS = [
     bad("flag of another command", lambda w: w.select("--steps", 3), "unknown flag --steps", "select --help"),
     bad("nothing like it", lambda w: w.train("shukla", "-q"), "unknown flag -q;", "train --help"),
     bad("unknown command", lambda _: ["trian", "shukla"], "unknown command 'trian'", "'train'"),
+    bad(
+        "scores among the photos",
+        lambda w: ["evaluate", w.run, "--a", w.data.photos, "--b", w.data.labels, "--out", w.data.photos / "x"],
+        "lies among the images of",
+    ),
     bad("no command", lambda _: [], "select, train, resume, translate, evaluate, study, demo", "--help"),
     bad("a word too many", lambda w: w.train("shukla", "--flip", "yes"), "'yes'", "train --help"),
     bad("a value too few", lambda w: w.train("shukla", "--seed"), "--seed needs a value", "train --help"),

@@ -365,6 +365,7 @@ def evaluate(settings: EvaluateSettings, display: Display | None = None) -> dict
             }
         if settings.out is not None:
             settings.out.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(settings.out / "translations", ignore_errors=True)  # they may be another run's
             for name, one in measured.items():
                 if settings.extractor or settings.segmenter:
                     to = settings.out / "translations" / (name if several else "")
@@ -384,6 +385,13 @@ def _check_evaluate(settings: EvaluateSettings) -> None:
         raise DiptychError(f"{settings.out / 'metrics.json'} exists; choose another --out or give --overwrite")
     if settings.out is not None:
         _check_out(settings.out)
+        for folder in (settings.a, settings.b, settings.generated):
+            if folder is not None and settings.out.resolve().is_relative_to(folder.resolve()):
+                raise DiptychError(
+                    f"--out {settings.out}: lies among the images of {folder}; choose a folder elsewhere"
+                )
+    if settings.generated is not None and settings.checkpoint != "best":
+        raise DiptychError("--generated is scored as it is; take --checkpoint out")
     if settings.unpaired:
         if settings.extractor is None:
             raise DiptychError("--unpaired compares sets of images; say by which features: --extractor")

@@ -15,6 +15,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 
 from diptych.errors import DiptychError
+from diptych.evaluation import record
 from diptych.evaluation.classes import ClassScores
 from diptych.evaluation.pictures import PictureScores
 from diptych.evaluation.record import comparison_rows, differences, flat_intervals, flat_scores, table_rows
@@ -254,7 +255,7 @@ def test_what_is_kept_is_what_was_scored(tmp_path: Path) -> None:
     assert kept.generated == (tmp_path / "kept" / "translations" / "x.png",)
     with Image.open(kept.generated[0]) as translation, Image.open(kept.real[0]) as real:
         assert translation.size == (4, 2)
-        assert translation.getpixel((0, 0)) == (255, 9, 0)  # as generated, not the nearest class
+        assert translation.getpixel((0, 0)) == (255, 0, 0)  # its class, as translate would write it
         assert (np.asarray(real) == CLASSES.paint(truth)).all()
     photos = score_folder(files, None, keep=tmp_path / "again")
     assert photos.real == (tmp_path / "truth" / "x.png",)
@@ -324,3 +325,13 @@ def test_tables_show_both_conventions_only_where_they_differ() -> None:
         ["mean iou", "0.5000", "0.5000", "+0.0000 [-0.5000, 0.5000]"],
         ["mean iou absent as 0", "0.5000", "0.2500", ""],
     ]
+
+
+def test_the_names_a_study_may_ask_for_are_those_that_records_have() -> None:
+    of_classes, of_pictures = ClassScores(CLASSES), PictureScores()
+    of_classes.add_map(np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.uint8))
+    of_pictures.add(np.zeros((3, 16, 16), np.float32), np.zeros((16, 16, 3), np.uint8))
+    classes = [name for name in of_classes.metrics(np.ones((1, 1))) if " " not in name]
+    assert tuple(classes) == record.OF_CLASSES
+    assert set(of_pictures.metrics(np.ones((1, 1)))) == set(record.OF_PICTURES)
+    assert set(flat_scores(CLASS_RECORD)) <= set(record.NAMES)

@@ -179,6 +179,9 @@ WRONG = {
     "a folder in train": ({"train": {"b_classes": "x"}}, "train: b_classes comes from data"),
     "an unknown folder": ({"data": {"c": "x"}}, "data: does not know 'c'"),
     "a skip of no label": ({"skip": [{"method": "hybird"}]}, "skip: method: does not know 'hybird'; did you mean"),
+    "a metric": ({"metrics": ["mean_iuo"]}, "metrics: does not know 'mean_iuo'; did you mean 'mean_iou'"),
+    "no seeds": ({"seeds": []}, "seeds: []: give different whole numbers"),
+    "a typo where nothing is selected": ({"select": {"budgte": 2}}, "unknown setting 'budgte'"),
     "a row of no axis": ({"rows": [{"labels": {"metod": "x"}}]}, "rows: number 1: labels: does not know 'metod'; did"),
     "a row twice": (
         {

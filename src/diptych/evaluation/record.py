@@ -7,6 +7,12 @@ from diptych.evaluation.bootstrap import Numbers, interval
 
 Record = Mapping[str, Any]
 ABSENT_AS_0 = "_absent_as_0"
+OF_CLASSES = ("pixel_accuracy", "class_accuracy", "mean_iou", "class_accuracy_absent_as_0", "mean_iou_absent_as_0")
+OF_PICTURES = ("l1", "psnr", "ssim", "tolerance_accuracy")
+OF_SETS = ("fid", "kid", "kid_se", "precision", "recall")
+OF_FCN = tuple(f"{prefix}_{name}" for prefix in ("fcn", "ceiling") for name in OF_CLASSES)
+NAMES = (*OF_CLASSES, *OF_PICTURES, "perceptual_distance", *OF_SETS, *OF_FCN)
+"""Every name that `flat_scores` may give."""
 
 
 def flat_scores(record: Record) -> dict[str, float]:
@@ -17,7 +23,7 @@ def flat_scores(record: Record) -> dict[str, float]:
     """
     found = _single(record["scores"])
     sets = _single(record.get("sets") or {})
-    found |= {name: sets[name] for name in ("fid", "kid", "kid_se", "precision", "recall") if name in sets}
+    found |= {name: sets[name] for name in OF_SETS if name in sets}
     for prefix, part in _fcn_parts(record):
         found |= {f"{prefix}_{name}": value for name, value in _single(part).items()}
     return found

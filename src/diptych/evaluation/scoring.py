@@ -139,15 +139,17 @@ def translated_sets(
 
     The translations are kept in `keep`/translations, and class maps to compare with, in their colours, in `keep`/real.
     """
+    classes = translator.target_classes(direction)
     root = Path(os.path.commonpath([file.parent for file in files.inputs]))
     generated = []
     for done, source in enumerate(files.inputs, start=1):
         output = translator.output(open_image(source), direction)
         name = source.relative_to(root).with_suffix(".png")
-        generated.append(_save(keep / "translations" / name, to_pixels(translator.colours(output, direction))))
+        shown = classes.paint(translator.class_map(output, direction)) if classes else to_pixels(output)
+        generated.append(_save(keep / "translations" / name, shown))
         if progress is not None:
             progress(done, len(files.inputs))
-    real, classes = files.truths, translator.target_classes(direction)
+    real = files.truths
     if classes is not None:
         maps = [read_class_map(file, classes) for file in real]
         real = tuple(_save(keep / "real" / f"{place}.png", classes.paint(rows)) for place, rows in enumerate(maps))
@@ -202,7 +204,9 @@ def _score(
             scores.add(translation.colours(), truth)
         if keep is not None:
             name = source.relative_to(root).with_suffix(".png")
-            generated.append(_save(keep / "translations" / name, to_pixels(translation.colours())))
+            shown = classes.paint(translation.rows) if translation.rows is not None and classes else None
+            shown = to_pixels(translation.colours()) if shown is None else shown
+            generated.append(_save(keep / "translations" / name, shown))
             real.append(_save(keep / "real" / name, classes.paint(truth)) if classes else target)
         if progress is not None:
             progress(done, len(files.inputs))

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from diptych.build import resolve
 from diptych.config import EvaluateSettings, SelectSettings, Settings, TrainSettings, explain
 from diptych.errors import DiptychError, nearest, some
+from diptych.evaluation.record import NAMES
 from diptych.methods import METHODS
 from diptych.recipes import read_recipe, recipe_file, settings_from
 from diptych.studies import lay_over
@@ -116,8 +117,9 @@ def make_plan(study: Mapping[str, Any], where: str, out: Path) -> Plan:
         raise DiptychError(
             f"{where}: names no metrics, so its table would be empty; give metrics: [mean_iou] or others"
         )
-    seeds = _list(study, "seeds", where) or [0]
-    if not all(type(seed) is int and seed >= 0 for seed in seeds) or len(set(seeds)) < len(seeds):
+    _check_keys(metrics, NAMES, f"{where}: metrics")
+    seeds = _list(study, "seeds", where) if "seeds" in study else [0]
+    if not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds) or len(set(seeds)) < len(seeds):
         raise DiptychError(f"{where}: seeds: {seeds}: give different whole numbers, such as [0, 1, 2]")
     base = {layer: study.get(layer) or {} for layer in LAYERS}
     _check_overlay(base, where)
@@ -239,10 +241,12 @@ def _run(labels: Labels, columns: Sequence[str], layers: Mapping[str, Any], seed
 
 def _selection(values: Mapping[str, Any] | None, data: Mapping[str, str], seed: int, place: str) -> Selection | None:
     """What is selected first: something wherever the budget is more than 0."""
-    if values is None or not values.get("budget"):
+    if values is None:
         return None
     chosen = {"partners": data["b"], **values, "photos": data["a"], "seed": seed}
     settings = _checked(SelectSettings, {**chosen, "out": "out"}, f"{place}: select")
+    if not values.get("budget"):
+        return None
     content = settings.model_dump(mode="json", exclude={"out", "device"})
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:6]
     within = f"-of-{settings.unpaired}" if settings.unpaired is not None else ""

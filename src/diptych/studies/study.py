@@ -43,6 +43,11 @@ def study(settings: StudySettings, display: Display | None = None) -> Outcome:
     chosen = _only(plan, settings.only)
     devices: list[str | None] = list(_devices(settings.devices)) or [None]
     _check_data(chosen)
+    from diptych.build import device_named
+
+    for device in devices:
+        if device is not None:
+            device_named(device.partition(":")[0])
     try:
         out.mkdir(parents=True, exist_ok=True)
     except FileExistsError:

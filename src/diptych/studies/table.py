@@ -6,6 +6,7 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import floor, log10
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def table_cells(plan: Plan, lines: Sequence[Line]) -> tuple[list[str], list[list
             row.append(written(line.cells.get(metric)))
             if metric in published:
                 number = line.row.published.get(metric)
-                row.append("" if number is None else _number(number))
+                row.append("" if number is None else f"{number:.{_places(number)}f}")
         rows.append(row)
     return header, rows
 
@@ -98,11 +99,15 @@ def written(cell: Cell | None) -> str:
     """`"0.412 ± 0.013"`; with one seed there is no ±."""
     if cell is None:
         return NOTHING
-    return f"{_number(cell.mean)} ± {NOTHING if cell.std is None else _number(cell.std)}"
+    places = _places(cell.mean)
+    return f"{cell.mean:.{places}f} ± {NOTHING if cell.std is None else f'{cell.std:.{places}f}'}"
 
 
-def _number(value: float) -> str:
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+def _places(value: float) -> int:
+    """Decimals that leave three digits of a small number, and one decimal of a large one."""
+    if abs(value) >= 10:
+        return 1
+    return 3 if value == 0 or abs(value) >= 0.1 else min(2 - floor(log10(abs(value))), 9)
 
 
 def write_table(plan: Plan, lines: Sequence[Line], out: Path) -> None:
