@@ -24,3 +24,8 @@ def some(names: Iterable[str], limit: int = 3) -> str:
     names = list(names)
     rest = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def first_line(problem: BaseException) -> str:
+    """What another library said, in one line; its kind where it said nothing."""
+    return (str(problem).splitlines() or [type(problem).__name__])[0]

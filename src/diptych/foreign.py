@@ -32,7 +32,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diptych.errors import DiptychError
+from diptych.errors import DiptychError, first_line
 from diptych.networks import FCN8s, make_generator
 from diptych.weights import read_weights
 
@@ -172,14 +172,10 @@ def _fetched(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=["model.safetensors"])) / "model.safetensors"
     except (OSError, HFValidationError, HTTPError) as problem:
         raise DiptychError(
-            f"{name}: no such file, and its weights cannot be fetched from the hub ({_first_line(problem)}); "
+            f"{name}: no such file, and its weights cannot be fetched from the hub ({first_line(problem)}); "
             "give a .pth or .safetensors file of VGG-16's weights"
         ) from None
 
 
 def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a single number"
-
-
-def _first_line(problem: BaseException) -> str:
-    return (str(problem).splitlines() or [type(problem).__name__])[0]

@@ -44,10 +44,10 @@ def write_pairs(path: Path, rows: Sequence[tuple[str, str]]) -> None:
     write_text(path, text.getvalue())
 
 
-def read_rows(path: Path) -> list[tuple[str, str]]:
-    """The rows (a, b) of a pairs file, repeated rows once; a partner may be empty or the column b absent.
+def read_two_columns(path: Path, left: str, right: str) -> tuple[list[str], list[tuple[str, str]]]:
+    """The names of all columns of a CSV, and its rows (`left`, `right`), empty where a cell or a column is missing.
 
-    Raises `DiptychError` for a missing file, a missing column a, or a name that leads out of its folder.
+    Raises `DiptychError` for a file that cannot be read.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -55,10 +55,18 @@ def read_rows(path: Path) -> list[tuple[str, str]]:
             file.seek(0)
             # Spreadsheets write semicolons where the comma is the decimal point.
             reader = csv.DictReader(file, restval="", delimiter=";" if ";" in head and "," not in head else ",")
-            columns = reader.fieldnames or []
-            rows = [((row.get("a") or "").strip(), (row.get("b") or "").strip()) for row in reader]
+            columns = list(reader.fieldnames or [])
+            return columns, [((row.get(left) or "").strip(), (row.get(right) or "").strip()) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
-        raise DiptychError(f"{path}: cannot be read ({problem}); give a CSV with the columns a,b") from None
+        raise DiptychError(f"{path}: cannot be read ({problem}); give a CSV with the columns {left},{right}") from None
+
+
+def read_rows(path: Path) -> list[tuple[str, str]]:
+    """The rows (a, b) of a pairs file, repeated rows once; a partner may be empty or the column b absent.
+
+    Raises `DiptychError` for a missing file, a missing column a, or a name that leads out of its folder.
+    """
+    columns, rows = read_two_columns(path, "a", "b")
     if "a" not in columns:
         raise DiptychError(f"{path}: has no column a; its first line must be a,b")
     rows = [row for row in dict.fromkeys(rows) if any(row)]

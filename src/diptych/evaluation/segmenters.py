@@ -1,6 +1,5 @@
 """Networks that read the classes of a photo, and which of their classes are which of the truth's."""
 
-import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
-from diptych.errors import DiptychError, nearest, some
-from diptych.features.backbone import files_digest, first_line, load_pretrained
+from diptych.errors import DiptychError, first_line, nearest, some
+from diptych.features.backbone import files_digest, load_pretrained
 from diptych.images import Classes, rgb
+from diptych.pairs import read_two_columns
 from diptych.translator import Translator, checkpoint_folder
 
 NAMES_IN_A_MESSAGE = 30  # all of Cityscapes' fit, the 150 of ADE20K would fill a screen
@@ -165,16 +165,7 @@ def match_classes(names: Sequence[str], classes: Classes, mapping: Path | None) 
 
 def _read_mapping(path: Path, names: Sequence[str], classes: Classes) -> tuple[dict[int, int | None], set[int]]:
     """Class index of the segmenter -> row of `classes`, or None for none of them; and the rows that are left out."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            head = file.readline()
-            file.seek(0)
-            # Spreadsheets write semicolons where the comma is the decimal point.
-            reader = csv.DictReader(file, restval="", delimiter=";" if ";" in head and "," not in head else ",")
-            columns = reader.fieldnames or []
-            rows = [((row.get("segmenter") or "").strip(), (row.get("class") or "").strip()) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as problem:
-        raise DiptychError(f"{path}: cannot be read ({problem}); give a CSV with the columns segmenter,class") from None
+    columns, rows = read_two_columns(path, "segmenter", "class")
     if not {"segmenter", "class"} <= set(columns):
         raise DiptychError(f"{path}: lacks a column; its first line must be segmenter,class")
     given: dict[int, int | None] = {}

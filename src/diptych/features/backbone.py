@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from diptych.errors import DiptychError, some
+from diptych.errors import DiptychError, first_line, some
 from diptych.images import read_pixels
 
 HUB_NAMES = {"resnet50": "microsoft/resnet-50"}
@@ -172,8 +172,3 @@ def files_digest(files: Iterable[Path]) -> str:
         with file.open("rb") as opened:
             digest.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()
-
-
-def first_line(problem: BaseException) -> str:
-    """What is wrong, without what libraries add below it."""
-    return (str(problem).splitlines() or [type(problem).__name__])[0]
