@@ -1,0 +1,13 @@
+"""The commands as functions of their settings, a file each.
+
+Every function raises `DiptychError`, one line, for anything that the caller can mend, and writes nothing before its
+input is checked.
+"""
+
+from diptych.commands.evaluate import evaluate
+from diptych.commands.import_weights import import_weights
+from diptych.commands.select import select
+from diptych.commands.train import resume, train
+from diptych.commands.translate import translate
+
+__all__ = ["evaluate", "import_weights", "resume", "select", "train", "translate"]

@@ -1,0 +1,186 @@
+"""`diptych evaluate`: scores of runs, or of a folder of translations."""
+
+import itertools
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from diptych import __version__
+from diptych.config import EvaluateSettings
+from diptych.display import Display, Silent
+from diptych.errors import DiptychError
+from diptych.files import check_out, write_json
+from diptych.images import list_images, read_classes
+from diptych.recipes import load_settings
+
+if TYPE_CHECKING:
+    from diptych.evaluation.measuring import Subject
+
+
+def evaluate(settings: EvaluateSettings, display: Display | None = None) -> dict[str, Any]:
+    """Score a run, several on the same images, or a folder of translations; return the record of metrics.json.
+
+    Several runs give `{"runs": {name: record}, "differences": {name: {metric: {"difference", "interval"}}}}`: to the
+    first run, over the same resamples of the images. With `settings.out` that folder gets metrics.json, the confusion
+    matrix of class maps as confusion.png and, where an extractor or a segmenter saw them, the translations (PNG, at the
+    truth's size) in translations/; of several runs there is one of each, by the run's name.
+    """
+    display = display or Silent()
+    _check_evaluate(settings)
+
+    from diptych.build import device_named
+    from diptych.evaluation.classes import ClassScores
+    from diptych.evaluation.measuring import Wanted, measure
+    from diptych.evaluation.record import differences
+    from diptych.features import load_extractor
+    from diptych.features.backbone import load_backbone
+    from diptych.pictures import confusion_matrix
+
+    device = str(device_named(settings.device))
+    subjects = _subjects(settings, device)
+    if settings.extractor is not None:
+        load_extractor(settings.extractor, device)  # what is wrong with it is found out before the work, not after
+    wanted = Wanted(
+        extractor=settings.extractor,
+        perceptual=(settings.perceptual, load_backbone(settings.perceptual, device)) if settings.perceptual else None,
+        segmenter=settings.segmenter,
+        mapping=settings.mapping,
+        resamples=settings.resamples,
+        seed=settings.seed,
+        device=device,
+    )
+    several = len(subjects) > 1
+    with TemporaryDirectory(prefix="diptych-") as scratch:
+        measured = {}
+        for name, subject in subjects.items():
+            of_run = f" {name}" if several else ""
+
+            def count(what: str, done: int, total: int, of_run: str = of_run) -> None:
+                display.count(what + of_run, done, total)
+
+            measured[name] = measure(subject, wanted, Path(scratch) / name, count)
+        first = next(iter(measured.values()))
+        record = first.record
+        if several:
+            record = {
+                "runs": {name: one.record for name, one in measured.items()},
+                "differences": {
+                    name: differences(one.record, first.record, one.replicates, first.replicates)
+                    for name, one in measured.items()
+                    if one is not first
+                },
+            }
+        if settings.out is not None:
+            settings.out.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(settings.out / "translations", ignore_errors=True)  # they may be another run's
+            for name, one in measured.items():
+                if settings.extractor or settings.segmenter:
+                    to = settings.out / "translations" / (name if several else "")
+                    shutil.copytree(Path(scratch) / name / "translations", to, dirs_exist_ok=True)
+                if isinstance(one.scores, ClassScores):
+                    picture = confusion_matrix(one.scores.confusion, one.scores.classes)
+                    picture.save(settings.out / (f"confusion-{name}.png" if several else "confusion.png"))
+            write_json(settings.out / "metrics.json", {"format": 2, "diptych": __version__, **record})
+    return record
+
+
+def _check_evaluate(settings: EvaluateSettings) -> None:
+    """Raises `DiptychError` for settings that do not go together."""
+    if bool(settings.runs) == (settings.generated is not None):
+        raise DiptychError("evaluate takes either a run or --generated DIR")
+    if settings.out is not None and (settings.out / "metrics.json").exists() and not settings.overwrite:
+        raise DiptychError(f"{settings.out / 'metrics.json'} exists; choose another --out or give --overwrite")
+    if settings.out is not None:
+        check_out(settings.out)
+        for folder in (settings.a, settings.b, settings.generated):
+            if folder is not None and settings.out.resolve().is_relative_to(folder.resolve()):
+                raise DiptychError(
+                    f"--out {settings.out}: lies among the images of {folder}; choose a folder elsewhere"
+                )
+    if settings.generated is not None and settings.checkpoint != "best":
+        raise DiptychError("--generated is scored as it is; take --checkpoint out")
+    if settings.unpaired:
+        if settings.extractor is None:
+            raise DiptychError("--unpaired compares sets of images; say by which features: --extractor")
+        if settings.generated is not None or settings.perceptual is not None or settings.segmenter is not None:
+            raise DiptychError(
+                "--unpaired compares what runs make of a folder with another, as sets; take --generated, "
+                "--perceptual and --segmenter out"
+            )
+    if settings.mapping is not None and settings.segmenter is None:
+        raise DiptychError("--mapping is about the classes of --segmenter; give it, or take --mapping out")
+    if settings.runs:
+        if settings.a is None or settings.b is None:
+            raise DiptychError("to score a run give --a and --b, the folders of both domains")
+        if settings.b_classes is not None:
+            raise DiptychError("a run knows its classes; take --b-classes out")
+    else:
+        if settings.b is None:
+            raise DiptychError("to score --generated give --b, the folder of the truth")
+        if settings.a is not None or settings.direction is not None:
+            raise DiptychError("--generated is scored against --b alone; take --a and --direction out")
+        if settings.segmenter is not None:
+            raise DiptychError("--segmenter reads what a run makes of label maps; give a run, or take --segmenter out")
+
+
+def _subjects(settings: EvaluateSettings, device: str) -> dict[str, "Subject"]:
+    """What is scored, by name: of several runs that of the folder, numbered where two have the same.
+
+    Raises `DiptychError` for runs that cannot be compared.
+    """
+    from diptych.evaluation.classes import same_classes
+    from diptych.evaluation.measuring import Subject
+    from diptych.evaluation.scoring import LabelledFiles, labelled_files
+    from diptych.translator import Translator, checkpoint_folder
+
+    if settings.generated is not None:
+        assert settings.b is not None
+        classes = read_classes(settings.b_classes) if settings.b_classes else None
+        files = labelled_files(settings.generated, settings.b)
+        return {"generated": Subject({"generated": str(settings.generated)}, files, classes)}
+    assert settings.a is not None
+    assert settings.b is not None
+    subjects: dict[str, Subject] = {}
+    for run in settings.runs:
+        translator = Translator.from_pretrained(run, settings.checkpoint, device)
+        direction = translator.checked_direction(settings.direction)
+        classes = translator.target_classes(direction)
+        for first in list(subjects.values())[:1]:
+            if direction != first.direction:
+                raise DiptychError(
+                    f"{run}: translates {direction}, {settings.runs[0]} {first.direction}; runs are compared one way: "
+                    "give --direction"
+                )
+            if not same_classes(classes, first.classes):
+                raise DiptychError(
+                    f"{run}: its classes are not those of {settings.runs[0]}; runs are compared on one classes.csv"
+                )
+        sides = {"a": settings.a, "b": settings.b}
+        scored = {"run": str(run), "checkpoint": checkpoint_folder(run, settings.checkpoint).name}
+        scored |= {"direction": direction, **_chosen_on(run, settings)}
+        name = run.resolve().name
+        numbered = (f"{name}-{number}" for number in itertools.count(2))
+        name = next(free for free in itertools.chain([name], numbered) if free not in subjects)
+        source, target = sides[direction[0]], sides[direction[-1]]
+        if settings.unpaired:
+            sets = (tuple(folder / name for name in list_images(folder)) for folder in (source, target))
+            files = LabelledFiles(*sets)
+        else:
+            try:
+                files = labelled_files(source, target)
+            except DiptychError as problem:
+                raise DiptychError(f"{problem}, or compare sets alone: --unpaired with --extractor") from None
+        subjects[name] = Subject(scored, files, classes, translator, direction, settings.unpaired)
+    return subjects
+
+
+def _chosen_on(run: Path, settings: EvaluateSettings) -> dict[str, str]:
+    """A warning for metrics.json where the best checkpoint was chosen on the very images that are scored."""
+    if settings.checkpoint != "best" or not (run / "experiment.yaml").is_file():
+        return {}
+    trained = load_settings(run)
+    validated = [folder and folder.resolve() for folder in (trained.val_a, trained.val_b)]
+    if validated != [folder and folder.resolve() for folder in (settings.a, settings.b)]:
+        return {}
+    return {"note": "the best checkpoint was chosen on these very images; --checkpoint last is free of that choice"}

@@ -1,0 +1,45 @@
+"""`diptych import-weights`: generators of another project become a translator."""
+
+from pathlib import Path
+
+from diptych.config import ImportWeightsSettings, parse_size
+from diptych.display import Display, Silent
+from diptych.errors import DiptychError
+from diptych.files import check_out
+from diptych.images import read_classes
+
+
+def import_weights(settings: ImportWeightsSettings, display: Display | None = None) -> Path:
+    """Turn generators of pytorch-CycleGAN-and-pix2pix into a translator; return its folder.
+
+    The way taken unless another is asked for is a to b, where there is one.
+    """
+    from diptych.foreign import describe, read_generator
+    from diptych.translator import Translator, TranslatorSpec
+
+    display = display or Silent()
+    files = {"a_to_b": settings.a_to_b, "b_to_a": settings.b_to_a}
+    given = {direction: file for direction, file in files.items() if file is not None}
+    if not given:
+        raise DiptychError("nothing to import; give --a-to-b or --b-to-a, a *_net_G*.pth")
+    check_out(settings.out)
+    if settings.out.exists() and any(settings.out.iterdir()):
+        raise DiptychError(f"{settings.out}: is not empty; choose another --out")
+    tables = {"a": settings.a_classes, "b": settings.b_classes}
+    classes = {domain: read_classes(table) if table else None for domain, table in tables.items()}
+    architectures, generators = {}, {}
+    for direction, file in given.items():
+        architectures[direction], generators[direction] = read_generator(file)
+    batch_norm = any(architecture["norm"] == "batch" for architecture in architectures.values())
+    train_mode = settings.translate_in_train_mode
+    spec = TranslatorSpec(
+        architectures=architectures,
+        size=parse_size(settings.size),
+        direction=next(iter(given)),
+        classes=classes,
+        train_mode=batch_norm if train_mode is None else train_mode,
+    )
+    for direction, file in given.items():
+        display.note(f"{direction}: {file} holds {describe(architectures[direction])}")
+    Translator(generators, spec).save_pretrained(settings.out)
+    return settings.out

@@ -1,0 +1,113 @@
+"""`diptych select`: say which images are worth pairing."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.config import SelectSettings
+from diptych.dataset import open_domain
+from diptych.display import Display, Silent
+from diptych.errors import DiptychError, some
+from diptych.files import check_out
+from diptych.images import list_images, read_pixels
+from diptych.pairs import read_rows, same_stem, write_pairs
+
+
+def select(settings: SelectSettings, display: Display | None = None) -> Path:
+    """Choose which images to pair (Shukla et al., section 3.2); return the path of pairs.csv.
+
+    Writes pairs.csv (columns a,b), chosen.png (contact sheet) and map.png (all images in two dimensions) into
+    `settings.out`. With `settings.unpaired` the images to pair are chosen among so many for the unpaired passes, which
+    are chosen first and written to unpaired.csv. Either choice starts from the seed anew, so that pairs.csv is the one
+    of two calls, the second within the selection of the first.
+    """
+    display = display or Silent()
+    out, folder = settings.out, settings.photos
+    written = ("pairs.csv", "unpaired.csv", "chosen.png", "map.png")
+    there = [str(out / name) for name in written if (out / name).exists()]
+    if there:
+        raise DiptychError(f"{there[0]} exists, and pairs.csv may hold your partners; choose another --out")
+    check_out(out)
+    if settings.skip_unreadable:
+        domain, skipped = open_domain(folder, None, skip_unreadable=True)
+        there_are = list(domain.names)
+        for problem in skipped:
+            display.note(f"skipped {problem}")
+    else:
+        there_are = list_images(folder)
+    names = there_are
+    within_rows: list[tuple[str, str]] = []
+    if settings.within is not None:
+        within_rows = read_rows(settings.within)
+        listed = [left for left, _ in within_rows if left]
+        _check_present(listed, names, settings.within, folder)
+        names = sorted(set(listed))
+    given_rows = read_rows(settings.given) if settings.given is not None else []
+    given = [left for left, _ in given_rows if left]
+    if settings.given is not None:
+        _check_present(given, there_are, settings.given, folder)
+        names = sorted({*names, *given})
+    if settings.budget < 1:
+        raise DiptychError(f"--budget {settings.budget}: choose at least 1 image")
+    if settings.unpaired is not None and settings.unpaired > len(names):
+        raise DiptychError(
+            f"--unpaired {settings.unpaired}: there are only {len(names)} images to choose from; give at most that many"
+        )
+    if settings.unpaired is not None and settings.budget > settings.unpaired:
+        raise DiptychError(
+            f"--budget {settings.budget}: is chosen among the {settings.unpaired} of --unpaired; give at most that many"
+        )
+    if settings.budget > len(names):
+        raise DiptychError(
+            f"--budget {settings.budget}: there are only {len(names)} images to choose from; give at most that many"
+        )
+    if settings.budget < len(set(given)):
+        raise DiptychError(f"--budget {settings.budget}: {settings.given} holds {len(set(given))} already; they count")
+    partners: dict[str, str] = {}
+    if settings.partners is not None:
+        partners = same_stem(names, list_images(settings.partners), settings.partners)
+
+    from diptych.build import device_named
+    from diptych.features import extract
+    from diptych.pictures import contact_sheet, selection_map
+    from diptych.selection import SELECTORS
+
+    features = extract(
+        settings.features,
+        [folder / name for name in names],
+        device=str(device_named(settings.device)),
+        progress=lambda done, total: display.count(f"{settings.features} features", done, total),
+    )  # (N, D)
+    stay = set(given)
+
+    def choose(count: int, among: NDArray[np.int64]) -> NDArray[np.int64]:
+        """`count` of the rows `among`, both sorted; those of the given images stay."""
+        fixed = [place for place, row in enumerate(among) if names[row] in stay]
+        rng = np.random.default_rng(settings.seed)
+        return among[SELECTORS[settings.selector](features[among], count, rng, fixed)]
+
+    everything = np.arange(len(names), dtype=np.int64)
+    unpaired = everything if settings.unpaired is None else choose(settings.unpaired, everything)
+    rows = choose(settings.budget, unpaired)
+    chosen = [names[row] for row in rows]
+
+    partners |= {left: right for left, right in [*within_rows, *given_rows] if right}
+    thumbnails = [read_pixels(folder / name) for name in chosen]
+    out.mkdir(parents=True, exist_ok=True)
+    contact_sheet(thumbnails, chosen).save(out / "chosen.png")
+    selection_map(features, rows.tolist(), chosen, thumbnails).save(out / "map.png")
+    if settings.unpaired is not None:
+        first = [names[row] for row in unpaired]
+        # A training takes a column that names only some labels for the whole of what it may use.
+        known = partners if all(name in partners for name in first) else {}
+        write_pairs(out / "unpaired.csv", [(name, known.get(name, "")) for name in first])
+    write_pairs(out / "pairs.csv", [(name, partners.get(name, "")) for name in chosen])
+    return out / "pairs.csv"
+
+
+def _check_present(listed: list[str], names: list[str], file: Path, folder: Path) -> None:
+    present = set(names)
+    absent = [name for name in listed if name not in present]
+    if absent:
+        raise DiptychError(f"{file}: {some(absent)} is not in {folder}; mend the names in column a")
