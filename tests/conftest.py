@@ -1,9 +1,14 @@
 """What several test files stand on: tiny folders of photos and class maps, and one tiny trained run."""
 
+import csv
+import itertools
+import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # Before torch is imported anywhere: two tests on two threads each would only wait for one another.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -13,7 +18,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from diptych.cli import main
+from diptych.cli import main, parse
+from diptych.config import TrainSettings
 
 CLASSES = {"sky": (0, (70, 130, 180)), "road": (7, (128, 64, 128)), "car": (20, (200, 0, 0)), "void": (255, (0, 0, 0))}
 """Name -> id in the files and colour; the ids are not 0, 1, 2, so that rows and ids cannot be confused unnoticed."""
@@ -133,3 +139,39 @@ def trained(folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["train", "shukla", *sides, "--pairs", "4", "--unpaired", "8", *tiny("shukla"), *validation, "--out", run]
     assert diptych(*words) == 0
     return run
+
+
+def log_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def terms_of(run: Path) -> dict[int, dict[str, float]]:
+    """Step -> its terms, as logged."""
+    return {line["step"]: line["terms"] for line in log_of(run) if "terms" in line}
+
+
+def scores_of(folder: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return record
+
+
+def rows_of(file: Path) -> list[tuple[str, str]]:
+    with file.open(newline="") as opened:
+        return [(row["a"], row["b"]) for row in csv.DictReader(opened)]
+
+
+def train_settings(*words: object) -> TrainSettings:
+    parsed = parse(["train", *(str(word) for word in words)])
+    return TrainSettings(**parsed.model_dump(exclude={"recipe", "dry_run"}))
+
+
+def stop_before_step(step: int) -> Callable[[], bool]:
+    """True when asked for the `step`-th time; the loop asks once before each step."""
+    times = itertools.count()
+    return lambda: next(times) >= step
+
+
+def assert_same_weights(one: Path, other: Path, step: int) -> None:
+    """Generators, judges, optimisers, pools: every file of the checkpoint, bit by bit."""
+    name = f"checkpoints/{step:08d}"
+    assert tree(one / name) == tree(other / name)
