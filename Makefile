@@ -2,13 +2,21 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check faults clean
 
 demo: .venv/installed
 	$(BIN)/diptych demo --out demo --overwrite
 
 test: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+
+# The full forms of tests/faults: hours. mount and chattr, where allowed, make more of them possible.
+faults: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kills.py --kills 210
+	$(BIN)/python tests/faults/kills.py --kills 20 --threads 2
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/disks.py --tries 40
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/memory.py --steps 10000 --images 100000
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/fuzz.py --inputs 1000000
 
 check: .venv/installed-dev
 	$(BIN)/ruff check

@@ -15,11 +15,15 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 from PIL import Image
 
 from diptych.cli import main, parse
 from diptych.config import TrainSettings
+
+settings.register_profile("patient", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("patient")
 
 CLASSES = {"sky": (0, (70, 130, 180)), "road": (7, (128, 64, 128)), "car": (20, (200, 0, 0)), "void": (255, (0, 0, 0))}
 """Name -> id in the files and colour; the ids are not 0, 1, 2, so that rows and ids cannot be confused unnoticed."""

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from diptych.batches import Batch, Batches, Mixed, Passes, Rows, rhythm_of
 from diptych.dataset import Dataset, Domain
-from diptych.images import Classes
+from diptych.decoded import Decoded, InMemory, OnDisk
+from diptych.images import Classes, PixelFormat, write_pixels
 
 WIDTH, HEIGHT, JITTER = 8, 6, 1.5
 LOAD = (12, 9)  # width and height before the crop
@@ -45,8 +46,12 @@ def make_dataset(
     return Dataset(*domains, pairs=tuple(pairs), unpaired_a=everything[0], unpaired_b=everything[1])
 
 
+def in_memory(budget: int) -> Decoded:
+    return Decoded(budget, InMemory())
+
+
 def make_batches(dataset: Dataset, rhythm: str, **settings: Any) -> Batches:
-    settings = {"batch_size": 2, "seed": 3, "jitter": JITTER} | settings
+    settings = {"batch_size": 2, "seed": 3, "jitter": JITTER, "decoded": in_memory(10**6)} | settings
     larger_side = max(len(dataset.unpaired_a), len(dataset.unpaired_b))
     order = rhythm_of(rhythm, len(dataset.pairs), larger_side, settings["batch_size"], paired_steps=3)
     return Batches(dataset, order, (WIDTH, HEIGHT), **settings)
@@ -148,9 +153,9 @@ def test_jitter_1_leaves_the_crop_no_freedom(tmp_path: Path) -> None:
 def test_images_are_loaded_at_the_papers_286_of_256() -> None:
     data = Dataset(Domain(Path("a"), (), ()), Domain(Path("b"), (), ()))
     pairs = Passes(1, 1, 0)
-    assert Batches(data, pairs, (256, 256), batch_size=1, seed=0).load_size == (286, 286)
+    assert Batches(data, pairs, (256, 256), batch_size=1, seed=0, decoded=in_memory(0)).load_size == (286, 286)
     # 128 * 286 / 256 = 143 and 96 * 286 / 256 = 107.25.
-    assert Batches(data, pairs, (128, 96), batch_size=1, seed=0).load_size == (143, 107)
+    assert Batches(data, pairs, (128, 96), batch_size=1, seed=0, decoded=in_memory(0)).load_size == (143, 107)
 
 
 def test_images_of_any_size_are_resized_before_the_crop(tmp_path: Path) -> None:
@@ -162,7 +167,8 @@ def test_images_of_any_size_are_resized_before_the_crop(tmp_path: Path) -> None:
     domain = Domain(tmp_path / "a", ("x.png",), ((24, 9),))
     data = Dataset(domain, domain, pairs=((0, 0),))
     pairs = Passes(1, 1, 0)
-    values = bytes_of(Batches(data, pairs, LOAD, batch_size=1, seed=0, jitter=1, flip=False).at(0).a)[0]
+    batches = Batches(data, pairs, LOAD, batch_size=1, seed=0, jitter=1, flip=False, decoded=in_memory(0))
+    values = bytes_of(batches.at(0).a)[0]
     assert values.shape == (3, 9, 12)
     assert (values[..., :4] == 0).all()
     assert (values[..., 8:] == 200).all()
@@ -227,18 +233,21 @@ def test_another_seed_gives_other_batches(tmp_path: Path) -> None:
 
 def test_no_memory_gives_the_same_batches(tmp_path: Path) -> None:
     data = make_dataset(tmp_path, pairs=[(0, 6), (2, 1)])
-    kept, read = make_batches(data, "passes"), make_batches(data, "passes", memory_bytes=0)
+    kept, read = make_batches(data, "passes"), make_batches(data, "passes", decoded=in_memory(0))
     # Room for two images of 12 x 9 x 3 bytes.
-    some = make_batches(data, "passes", memory_bytes=700)
+    some = make_batches(data, "passes", decoded=in_memory(700))
+    on_disk = make_batches(data, "passes", decoded=Decoded(10**6, OnDisk(tmp_path)))
     for step in range(15):
         assert_same(read.at(step), kept.at(step))
         assert_same(some.at(step), kept.at(step))
-    assert (len(read.memory), len(some.memory), len(kept.memory)) == (0, 2, 12)
+        assert_same(on_disk.at(step), kept.at(step))
+    assert [len(batches.decoded.kept) for batches in (read, some, kept, on_disk)] == [0, 2, 12, 12]
+    assert kept.footprints() == [12 * 9 * 3] * 12
 
 
 def test_images_are_read_once_while_they_fit(tmp_path: Path) -> None:
     data = make_dataset(tmp_path, pairs=[(0, 6)])
-    kept, read = make_batches(data, "pairs"), make_batches(data, "pairs", memory_bytes=0)
+    kept, read = make_batches(data, "pairs"), make_batches(data, "pairs", decoded=in_memory(0))
     before = kept.at(0)
     read.at(0)
     coordinates(data.a.file(0), 50)
@@ -442,6 +451,106 @@ def test_one_file_may_serve_as_a_picture_and_as_a_class_map(tmp_path: Path) -> N
         painted, picture = (batch.a, batch.b) if sides[0] is as_classes else (batch.b, batch.a)
         assert set(np.unique(bytes_of(painted))) == {0, 9}
         assert set(np.unique(bytes_of(picture))) == {0, 200}
+
+
+def banded(root: Path, fit: str, shape: tuple[int, int], **settings: Any) -> Batches:
+    """One pair of size `shape`: pixel (x, y) of a holds x + 1000 y in five bands of 16 bits, b its class x % 4."""
+    y, x = np.mgrid[: shape[1], : shape[0]]
+    for side in ("a", "b"):
+        (root / side).mkdir()
+    write_pixels(root / "a" / "x.tif", np.stack([x + 1000 * y + 100 * band for band in range(5)], 2).astype(np.uint16))
+    Image.fromarray((x % 4).astype(np.uint8)).save(root / "b" / "x.png")
+    colours = np.array([(n, 0, 0) for n in range(4)], np.uint8)
+    a = Domain(root / "a", ("x.tif",), (shape,), form=PixelFormat(5, 16))
+    b = Domain(root / "b", ("x.png",), (shape,), Classes((0, 1, 2, 3), tuple("abcd"), colours, None))
+    data = Dataset(a, b, pairs=((0, 0),), unpaired_a=(0,), unpaired_b=(0,))
+    return make_batches(data, "pairs", fit=fit, jitter=1, **settings)
+
+
+def deep(images: Tensor) -> NDArray[np.int64]:
+    return np.asarray(((images.numpy().astype(np.float64) + 1) * 32767.5).round().astype(np.int64))
+
+
+def test_bands_of_sixteen_bits_come_whole(tmp_path: Path) -> None:
+    batch = banded(tmp_path, "stretch", (WIDTH, HEIGHT), flip=False).at(0)
+    assert batch.a.shape == (2, 5, HEIGHT, WIDTH)
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    for band in range(5):
+        assert np.array_equal(deep(batch.a)[0, band], x + 1000 * y + 100 * band)
+
+
+def test_a_letterbox_mirrors_the_image_and_its_bars_are_no_target(tmp_path: Path) -> None:
+    # 8x2 within 8x6: two rows of image in the middle, two rows of bar above and below.
+    batch = banded(tmp_path, "letterbox", (8, 2), flip=False).at(0)
+    rows = deep(batch.a)[0, 0, :, 0].tolist()
+    assert rows == [0, 1000, 0, 1000, 0, 1000]
+    assert batch.b_classes is not None
+    targets = batch.b_classes[0].numpy()
+    assert (targets[[0, 1, 4, 5]] == -100).all()
+    assert targets[2:4].tolist() == [[0, 1, 2, 3, 0, 1, 2, 3]] * 2
+    # In the picture the bars show the classes mirrored, as the other side does.
+    assert np.array_equal(bytes_of(batch.b)[0, 0], [[0, 1, 2, 3, 0, 1, 2, 3]] * 6)
+
+
+def test_bars_are_void_wherever_crop_and_mirror_put_them(tmp_path: Path) -> None:
+    classes = Classes(tuple(range(6)), tuple("abcdef"), np.array([(n, 0, 0) for n in range(6)], np.uint8), None)
+    (tmp_path / "labels").mkdir()
+    Image.fromarray(np.tile(np.arange(6, dtype=np.uint8), (9, 1))).save(tmp_path / "labels" / "x.png")
+    labels = Domain(tmp_path / "labels", ("x.png",), ((6, 9),), classes)
+    batches = make_batches(Dataset(labels, labels, unpaired_a=(0,), unpaired_b=(0,)), "unpaired", fit="letterbox")
+    # Loaded at 12x9: six columns of classes, three columns of bar on either side, of which eight are cropped.
+    shown, target = [3, 2, 1, 0, 1, 2, 3, 4, 5, 4, 3, 2], [-100] * 3 + [*range(6)] + [-100] * 3
+    expected = {}
+    for left in range(5):
+        for step in (1, -1):
+            expected[tuple(shown[left : left + 8][::step])] = target[left : left + 8][::step]
+    seen = set()
+    for step in range(40):
+        batch = batches.at(step)
+        assert batch.a_classes is not None
+        for red, targets in zip(bytes_of(batch.a)[:, 0], batch.a_classes.tolist(), strict=True):
+            assert targets == [expected[tuple(red[0])]] * HEIGHT
+            seen.add(tuple(red[0]))
+    assert seen == set(expected)
+
+
+@pytest.mark.parametrize("shape", [(16, 6), (8, 13), (20, 15), (24, 6)])
+@pytest.mark.parametrize("fit", ["crop", "letterbox"])
+def test_a_pair_shares_all_of_its_geometry(tmp_path: Path, fit: str, shape: tuple[int, int]) -> None:
+    batches = banded(tmp_path, fit, shape)
+    wide = shape[0] / shape[1] > WIDTH / HEIGHT
+    for step in range(8):
+        batch = batches.at(step)
+        assert batch.b_classes is not None
+        for images, targets in zip(deep(batch.a), batch.b_classes.numpy(), strict=True):
+            inside = targets != -100  # (H, W)
+            if fit == "crop":
+                assert inside.all()
+            elif wide:
+                assert np.array_equal(inside, np.broadcast_to(inside[:, :1], inside.shape))
+            else:
+                assert np.array_equal(inside, np.broadcast_to(inside[:1], inside.shape))
+            if fit == "crop" and shape[1] == HEIGHT:  # not scaled: classes are columns of the picture
+                assert np.array_equal(images[0] % 1000 % 4, targets)
+
+
+def test_a_crop_reaches_every_part_of_a_wide_image(tmp_path: Path) -> None:
+    batches = banded(tmp_path, "crop", (24, 6), flip=False)
+    lefts = {int(image[0, 0, 0]) % 1000 for step in range(60) for image in deep(batches.at(step).a)}
+    assert lefts == set(range(24 - WIDTH + 1))
+
+
+def test_images_of_any_shape_share_a_batch(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    shapes = [(30, 9), (9, 30), (20, 20), (8, 6)]
+    for number, shape in enumerate(shapes):
+        coordinates(tmp_path / "a" / f"{number}.png", number, shape)
+    domain = Domain(tmp_path / "a", tuple(f"{n}.png" for n in range(4)), tuple(shapes))
+    data = Dataset(domain, domain, unpaired_a=(0, 1, 2, 3), unpaired_b=(0, 1, 2, 3))
+    for fit in ("stretch", "crop", "letterbox"):
+        batch = make_batches(data, "unpaired", fit=fit, batch_size=4).at(0)
+        assert batch.a.shape == (4, 3, HEIGHT, WIDTH)
+        assert sorted(bytes_of(batch.a)[:, 2].max((1, 2))) == [0, 1, 2, 3]
 
 
 def test_nearest_pixels_where_asked(tmp_path: Path) -> None:

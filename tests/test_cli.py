@@ -34,7 +34,7 @@ def test_flags_lie_on_top_of_the_recipe(tmp_path: Path, capsys: pytest.CaptureFi
     found = dry_run(capsys, *words)
     assert found["method"] == "cyclegan"
     assert (found["steps"], found["size"], found["unpaired"]) == (9, "64", "20")
-    assert found["optim"] == {"lr": 1e-3, "beta1": 0.25, "beta2": 0.999}
+    assert found["optim"] == {"lr": 1e-3, "beta1": 0.25, "beta2": 0.999, "clip": None}
     assert (found["weights"]["cycle_a"], found["weights"]["identity_a"], found["weights"]["cycle_b"]) == (3, 0, 10)
     assert dry_run(capsys, "shukla", *words)["method"] == "shukla"
     assert dry_run(capsys, f"--recipe={recipe}", "--out", "z")["steps"] == 7

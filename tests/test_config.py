@@ -94,7 +94,7 @@ def test_a_name_unlike_any_brings_no_guess() -> None:
 
 
 def test_a_missing_name() -> None:
-    assert complaint({"method": "shukla", "b": "labels", "out": "run"}) == "the setting 'a' is missing"
+    assert complaint({"method": "shukla", "a": "photos", "b": "labels"}) == "the setting 'out' is missing"
 
 
 # --- values

@@ -7,25 +7,37 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
+from diptych.bands import Bands, Header
 from diptych.errors import DiptychError
 from diptych.images import (
+    RGB,
     Classes,
+    PixelFormat,
     Pixels,
     UnreadableImageError,
     class_map_of,
+    convertible,
+    header_of,
     list_images,
     open_image,
     pixels_of,
     read_class_map,
     read_classes,
     read_pixels,
+    read_view,
+    resize_pixels,
+    rgb,
     to_float,
+    to_image,
     to_pixels,
+    view,
+    write_pixels,
 )
 
 # Ids that are not 0, 1, 2, so that ids and rows cannot be confused unnoticed.
@@ -65,6 +77,15 @@ def test_to_pixels_undoes_to_float(pixels: Pixels) -> None:
 def test_every_byte_survives_to_float_and_back() -> None:
     every = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
     assert np.array_equal(to_pixels(to_float(every)), every)
+
+
+def test_every_sixteen_bits_survive_to_float_and_back() -> None:
+    every = np.arange(65536, dtype=np.uint16).reshape(256, 256, 1)
+    values = to_float(every)
+    assert values.min() == -1
+    assert values.max() == 1
+    assert np.array_equal(to_pixels(values, 16), every)
+    assert to_pixels(values, 16).dtype == np.uint16
 
 
 def test_to_float_worked_by_hand() -> None:
@@ -144,19 +165,17 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
         assert read_pixels(tmp_path / "x.png")[0].tolist() == [[v, v, v] for v in expected]
 
 
-def test_eight_bit_values_in_a_sixteen_bit_file_stay(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[0, 1, 200, 255]], np.uint16)).save(tmp_path / "x.png")
-    assert read_pixels(tmp_path / "x.png")[0, :, 0].tolist() == [0, 1, 200, 255]
+def test_sixteen_bits_have_one_scale_whatever_the_brightest(tmp_path: Path) -> None:
+    # 128 / 257 = 0.498, 129 / 257 = 0.502: a dark file stays dark.
+    Image.fromarray(np.array([[0, 128, 129, 255, 514]], np.uint16)).save(tmp_path / "x.png")
+    assert read_pixels(tmp_path / "x.png")[0, :, 0].tolist() == [0, 0, 1, 1, 2]
 
 
-def test_thirty_two_bit_grey_never_wraps_around(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[0, 50_000, 100_000]], np.int32)).save(tmp_path / "x.tif")
-    assert read_pixels(tmp_path / "x.tif")[0, :, 0].tolist() == [0, 128, 255]
-
-
-def test_float_grey_is_rounded(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[-5, 0.4, 99.6, 255]], np.float32)).save(tmp_path / "x.tif")
-    assert read_pixels(tmp_path / "x.tif")[0, :, 0].tolist() == [0, 0, 100, 255]
+@pytest.mark.parametrize("kind", [np.float32, np.int32, np.uint32, np.int16, np.int8, np.float64])
+def test_samples_of_unknown_scale_are_refused_and_the_way_out_is_said(tmp_path: Path, kind: type) -> None:
+    tifffile.imwrite(tmp_path / "x.tif", np.array([[0, 1, 100]], kind))
+    with pytest.raises(DiptychError, match=r"x\.tif: holds .* samples.*save all files as 16 bits unsigned"):
+        read_pixels(tmp_path / "x.tif")
 
 
 def test_transparency_lies_on_white(tmp_path: Path) -> None:
@@ -193,6 +212,200 @@ def test_shrinking_averages_instead_of_picking() -> None:
     inside = pixels_of(Image.fromarray(board), (8, 8))[2:-2, 2:-2]
     assert inside.min() >= 120
     assert inside.max() <= 135
+
+
+# --- channels and bits
+
+KNOWN = [1, 2, 3, 4]  # grey, grey and alpha, RGB, RGBA
+
+
+def in_form(pixels: Pixels, channels: int, bits: int = 8) -> Pixels:
+    """`(H, W, C)` in another form; 2 and 4 channels end in alpha."""
+    return pixels_of(Bands(pixels, alpha=pixels.shape[2] in (2, 4)), form=PixelFormat(channels, bits))
+
+
+@given(arrays(np.uint8, (3, 4, 3)))
+def test_colour_becomes_the_grey_of_pillow(pixels: Pixels) -> None:
+    assert np.array_equal(in_form(pixels, 1)[..., 0], np.asarray(Image.fromarray(pixels).convert("L")))
+
+
+@given(arrays(np.uint16, (2, 3, 3)))
+def test_deep_colour_becomes_the_luma_of_itu_r_601(pixels: Pixels) -> None:
+    luma = pixels @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(in_form(pixels, 1, 16)[..., 0] - luma).max() < 1  # its weights are whole numbers of 65536
+
+
+@pytest.mark.parametrize("top", [255, 65535])
+def test_alpha_lies_on_white(top: int) -> None:
+    kind = np.uint8 if top == 255 else np.uint16
+    # Nothing is white, everything the colour itself, and a fifth of black leaves four fifths of white.
+    pixels = np.array([[[9, 7, 5, 0], [9, 7, 5, top], [0, 0, top, top // 5]]], kind)
+    expected = [[top] * 3, [9, 7, 5], [top - top // 5, top - top // 5, top]]
+    assert in_form(pixels, 3, 8 if top == 255 else 16)[0].tolist() == expected
+
+
+@given(arrays(np.uint8, (3, 4, 4)))
+def test_alpha_lies_on_white_as_in_pillow(pixels: Pixels) -> None:
+    image = Image.fromarray(pixels)
+    expected = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    assert np.array_equal(in_form(pixels, 3), np.asarray(expected))
+    assert np.array_equal(in_form(pixels, 1), in_form(np.asarray(expected), 1))
+
+
+def test_grey_is_repeated_and_what_has_no_alpha_is_opaque() -> None:
+    grey = np.array([[[1], [200]]], np.uint8)
+    assert in_form(grey, 3)[0].tolist() == [[1, 1, 1], [200, 200, 200]]
+    assert in_form(grey, 4)[0].tolist() == [[1, 1, 1, 255], [200, 200, 200, 255]]
+    assert in_form(grey, 2)[0].tolist() == [[1, 255], [200, 255]]
+    assert in_form(np.array([[[1, 9]]], np.uint16), 4, 16)[0].tolist() == [[1, 1, 1, 9]]
+    assert in_form(np.array([[[50, 50, 50, 9]]], np.uint8), 2)[0].tolist() == [[50, 9]]
+    assert in_form(np.array([[[1, 2, 3]]], np.uint16), 4, 16)[0].tolist() == [[1, 2, 3, 65535]]
+
+
+def test_bits_by_hand() -> None:
+    assert in_form(np.array([[[0], [1], [255]]], np.uint8), 1, 16).ravel().tolist() == [0, 257, 65535]
+    # 128 / 257 = 0.498, 129 / 257 = 0.502, 65406 / 257 = 254.498.
+    deep = np.array([[[128], [129], [65406], [65407], [65535]]], np.uint16)
+    assert in_form(deep, 1).ravel().tolist() == [0, 1, 254, 255, 255]
+
+
+@given(arrays(np.uint8, (2, 3, 4)), st.sampled_from(KNOWN))
+def test_more_bits_and_back_changes_nothing(pixels: Pixels, channels: int) -> None:
+    own = pixels[..., :channels]
+    assert np.array_equal(in_form(in_form(own, channels, 16), channels), own)
+
+
+@given(arrays(np.uint8, (2, 3, 1)), st.sampled_from(KNOWN))
+def test_grey_into_any_form_and_back_changes_nothing(pixels: Pixels, channels: int) -> None:
+    assert np.array_equal(in_form(in_form(pixels, channels), 1), pixels)
+
+
+def test_which_images_become_which() -> None:
+    for channels in KNOWN:
+        assert all(convertible(Header((1, 1), stored, 8, stored in (2, 4)), channels) for stored in KNOWN)
+        # Bands that nobody calls alpha are what they are.
+        assert not any(convertible(Header((1, 1), n, 8, False), channels) for n in (2, 4, 5) if n != channels)
+        assert convertible(Header((1, 1), channels, 8, False), channels)
+    assert not any(convertible(Header((1, 1), n, 8, n in (2, 4)), 5) for n in KNOWN)
+
+
+def test_other_bands_are_refused_by_name(tmp_path: Path) -> None:
+    write_pixels(tmp_path / "x.tif", np.zeros((4, 5, 5), np.uint16))
+    with pytest.raises(DiptychError, match=r"x\.tif: has 5 bands where 3 are wanted; .*--a-channels.* 5$"):
+        read_pixels(tmp_path / "x.tif")
+    Image.new("L", (5, 4)).save(tmp_path / "x.png")
+    with pytest.raises(DiptychError, match=r"x\.png: has 1 band where 5 are wanted"):
+        read_pixels(tmp_path / "x.png", form=PixelFormat(5, 8))
+
+
+@pytest.mark.parametrize(
+    ("mode", "channels", "bits"),
+    [
+        ("1", 1, 8),
+        ("L", 1, 8),
+        ("LA", 2, 8),
+        ("P", 3, 8),
+        ("RGB", 3, 8),
+        ("RGBA", 4, 8),
+        ("CMYK", 3, 8),
+        ("I;16", 1, 16),
+    ],
+)
+def test_headers(mode: str, channels: int, bits: int) -> None:
+    assert header_of(Image.new(mode, (4, 3))) == Header((4, 3), channels, bits, channels in (2, 4))
+
+
+def test_every_kind_of_file_in_its_own_form(tmp_path: Path) -> None:
+    def read(channels: int) -> list[list[int]]:
+        return read_pixels(tmp_path / "x.png", form=PixelFormat(channels))[0].tolist()  # type: ignore[no-any-return]
+
+    image = palette(Image.fromarray(np.array([[0, 1]], np.uint8)), [(9, 8, 7), (1, 2, 3)])
+    image.save(tmp_path / "x.png", transparency=0)
+    assert read(4) == [[9, 8, 7, 0], [1, 2, 3, 255]]
+    Image.fromarray(np.array([[0, 5]], np.uint8)).save(tmp_path / "x.png", transparency=5)
+    assert read(2) == [[0, 255], [5, 0]]
+    Image.fromarray(np.array([[False, True]])).save(tmp_path / "x.png")
+    assert read(1) == [[0], [255]]
+    Image.fromarray(np.array([[7, 300]], np.uint16)).save(tmp_path / "x.png", transparency=300)
+    assert read_pixels(tmp_path / "x.png", form=PixelFormat(2, 16))[0].tolist() == [[7, 65535], [300, 0]]
+
+
+@given(
+    st.integers(0, 65535),
+    st.sampled_from([8, 16]),
+    st.integers(1, 6),
+    st.integers(1, 20),
+    st.integers(1, 20),
+    st.sampled_from([Image.Resampling.BICUBIC, Image.Resampling.NEAREST]),
+)
+def test_resizing_keeps_constants(
+    value: int, bits: int, channels: int, width: int, height: int, resample: Image.Resampling
+) -> None:
+    kind = np.uint8 if bits == 8 else np.uint16
+    constant = (value % 2**bits + np.arange(channels)).clip(max=2**bits - 1).astype(kind)
+    resized = resize_pixels(np.broadcast_to(constant, (7, 9, channels)), (width, height), resample)
+    assert resized.dtype == kind
+    assert resized.shape == (height, width, channels)
+    assert (resized == constant).all()
+
+
+@given(arrays(np.uint8, (9, 11, 4), elements=st.integers(90, 165)), st.integers(1, 20), st.integers(1, 20))
+def test_sixteen_bits_are_resized_like_eight(pixels: Pixels, width: int, height: int) -> None:
+    shallow = resize_pixels(pixels, (width, height), Image.Resampling.BICUBIC)
+    deep = resize_pixels(in_form(pixels, 4, 16), (width, height), Image.Resampling.BICUBIC)
+    assert np.abs(deep / 257 - shallow).max() < 1.5  # 8 bits are rounded after either axis
+
+
+@given(arrays(np.uint16, (5, 6, 1), elements=st.integers(20000, 40000)), st.integers(1, 12), st.integers(1, 12))
+def test_resized_sixteen_bits_are_rounded(pixels: Pixels, width: int, height: int) -> None:
+    exact = Image.fromarray(pixels[..., 0].astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
+    resized = resize_pixels(pixels, (width, height), Image.Resampling.BICUBIC)[..., 0]
+    assert np.abs(resized - np.asarray(exact, np.float64)).max() <= 0.5
+
+
+def test_shrinking_sixteen_bits_averages(tmp_path: Path) -> None:
+    board = (np.indices((32, 32)).sum(0) % 2 * 60000).astype(np.uint16)[..., None]
+    inside = resize_pixels(board, (8, 8), Image.Resampling.BICUBIC)[2:-2, 2:-2]
+    assert abs(inside.astype(int) - 30000).max() < 1500
+
+
+def test_a_view_is_rgb_of_eight_bits(tmp_path: Path) -> None:
+    assert view(np.array([[[257, 514, 771, 9, 9]]], np.uint16)).tolist() == [[[1, 2, 3]]]
+    assert view(np.array([[[5, 9]]], np.uint8)).tolist() == [[[5, 5, 5]]]
+    write_pixels(tmp_path / "x.tif", np.array([[[257, 514, 771, 9, 9]]], np.uint16))
+    assert read_view(tmp_path / "x.tif").tolist() == [[[1, 2, 3]]]
+    assert rgb(open_image(tmp_path / "x.tif")).getpixel((0, 0)) == (1, 2, 3)
+
+
+def test_what_pillow_holds_and_what_it_does_not() -> None:
+    for channels, kind, mode in (
+        (1, np.uint8, "L"),
+        (2, np.uint8, "LA"),
+        (4, np.uint8, "RGBA"),
+        (1, np.uint16, "I;16"),
+    ):
+        assert to_image(np.zeros((3, 4, channels), kind)).mode == mode
+    for channels, kind in ((3, np.uint16), (5, np.uint8)):
+        with pytest.raises(DiptychError, match=f"no image of {channels} bands"):
+            to_image(np.zeros((3, 4, channels), kind))
+
+
+def test_rgb_is_the_form_unless_said(tmp_path: Path) -> None:
+    assert PixelFormat(3, 8) == RGB
+    assert read_pixels_of(tmp_path, Image.new("RGBA", (2, 2), (1, 2, 3, 255))).tolist() == [[[1, 2, 3]] * 2] * 2
+
+
+def read_pixels_of(folder: Path, image: Image.Image) -> Pixels:
+    image.save(folder / "x.png")
+    return read_pixels(folder / "x.png")
+
+
+def test_colour_bands_are_class_maps_of_colours_and_one_band_of_ids() -> None:
+    assert np.array_equal(class_map_of(Bands(STREET.colours[ROWS]), STREET, "x"), ROWS)
+    assert np.array_equal(class_map_of(Bands(IDS[..., None].astype(np.uint16)), STREET, "x"), ROWS)
+    for shape, kind in (((2, 5, 3), np.uint16), ((2, 5, 5), np.uint8)):
+        with pytest.raises(DiptychError, match=r"x: has \d bands of \d+ bits; a class map has one band"):
+            class_map_of(Bands(np.zeros(shape, kind)), STREET, "x")
 
 
 # --- class maps
@@ -485,7 +698,7 @@ def test_unreadable_images_are_named_in_one_line(tmp_path: Path, name: str) -> N
         open_image(path)
     message = str(problem.value)
     assert message.startswith(f"{path}: ")
-    assert message.endswith(("take it out of the folder", "take it out"))
+    assert message.endswith(("take it out of the folder", "or raise --max-megapixels of diptych translate"))
     assert "\n" not in message
 
 

@@ -1,5 +1,6 @@
 """pairs.csv: written, read back, and every way in which it can be wrong."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -167,3 +168,75 @@ def test_a_file_that_is_missing_or_no_text(tmp_path: Path) -> None:
 def test_semicolons_of_a_spreadsheet_are_read(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("a;b\nx,1.jpg;y.png\n")
     assert read_rows(tmp_path / "pairs.csv") == [("x,1.jpg", "y.png")]
+
+
+# --- files that someone else has made
+
+
+def test_blanks_at_the_front_are_a_part_of_the_name_behind_a_dot(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "pairs.csv", [(" one.png", "\ttwo.png")])
+    assert (tmp_path / "pairs.csv").read_bytes() == b"a,b\n./ one.png,./\ttwo.png\n"
+    assert read_rows(tmp_path / "pairs.csv") == [(" one.png", "\ttwo.png")]
+    assert read_rows(pairs_file(tmp_path, "a,b\n one.png ,\ttwo.png\n")) == [("one.png", "two.png")]
+
+
+def test_a_lone_carriage_return_within_a_name_is_quoted(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "pairs.csv", [("one\rtwo.png", "x.png"), ("y.png", "z.png")])
+    assert (tmp_path / "pairs.csv").read_bytes() == b'a,b\n"one\rtwo.png","x.png"\ny.png,z.png\n'
+    assert read_rows(tmp_path / "pairs.csv") == [("one\rtwo.png", "x.png"), ("y.png", "z.png")]
+
+
+def test_needless_steps_are_taken_out(tmp_path: Path) -> None:
+    assert read_rows(pairs_file(tmp_path, "a,b\n./one.png,x//./y.png\none.png,x/y.png\n")) == [("one.png", "x/y.png")]
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_lines_may_end_as_on_any_machine(tmp_path: Path, ends: str, mark: str) -> None:
+    path = pairs_file(tmp_path, mark + ends.join(["a,b", "one.jpg,one.png", "two.jpg,", ""]))
+    assert read_rows(path) == [("one.jpg", "one.png"), ("two.jpg", "")]
+
+
+def test_a_column_given_twice_counts_as_it_stands_last(tmp_path: Path) -> None:
+    assert read_rows(pairs_file(tmp_path, "a,b,a\none.jpg,one.png,two.jpg\n")) == [("two.jpg", "one.png")]
+
+
+HOSTILE = {
+    "an endless line": b"a,b\n" + b"x" * 2**20,
+    "an endless first line": b"x" * 2**20,
+    "an open quote": b'a,b\n"' + b"x,y\n" * 2**18,
+    "UTF-32": "a,b\none.jpg,one.png\n".encode("utf-32"),
+    "bytes": bytes(range(256)),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_what_is_no_table_is_refused(tmp_path: Path, what: str) -> None:
+    assert complaint(pairs_file(tmp_path, HOSTILE[what])).startswith("cannot be read (")
+
+
+def test_a_hundred_megabytes_in_one_line(tmp_path: Path) -> None:
+    assert complaint(pairs_file(tmp_path, b"a," + b"x" * 10**8)).startswith("cannot be read (field larger than")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no named pipes")
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert complaint(tmp_path / "pipe") == "cannot be read (pipe: is no file); give a CSV with the columns a,b"
+    assert complaint(Path("/dev/zero")).startswith("cannot be read (")
+
+
+def test_names_of_another_system_are_just_absent(tmp_path: Path) -> None:
+    for name in ("..\\one.jpg", "C:\\one.jpg", "C:one.jpg", "\\\\host\\one.jpg"):
+        says = complaint(pairs_file(tmp_path, f"a,b\n{name},one.png\n"))
+        assert "is not in photos" in says or "leads out of its folder" in says
+
+
+def test_names_of_another_case_or_form_are_others(tmp_path: Path) -> None:
+    assert "did you mean 'one.jpg'?" in complaint(pairs_file(tmp_path, "a,b\nONE.jpg,one.png\n"))
+    composed, taken_apart = "caf\u00e9.png", "cafe\u0301.png"
+    rows = [(composed, taken_apart), (taken_apart, composed)]
+    with pytest.raises(DiptychError, match=r"is not in a; did you mean 'cafe\\u0301\.png'\?"):
+        read_pairs(pairs_file(tmp_path, f"a,b\n{composed},x.png\n"), (Path("a"), [taken_apart]), (Path("b"), ["x.png"]))
+    write_pairs(tmp_path / "pairs.csv", rows)
+    assert read_pairs(tmp_path / "pairs.csv", (Path("a"), rows[0]), (Path("b"), rows[0])) == rows

@@ -8,7 +8,8 @@ from PIL import Image
 from torch import nn
 
 from diptych.errors import DiptychError
-from diptych.images import Classes
+from diptych.fitting import Fit, fitted
+from diptych.images import RGB, Classes, PixelFormat
 from diptych.networks import make_generator
 from diptych.translator import Translator, TranslatorSpec
 
@@ -147,6 +148,130 @@ def test_the_network_is_left_as_it_was(training: bool) -> None:
     subject(noise(32, 24))
     assert generator.training is training
     assert all(torch.equal(tensor, before[name]) for name, tensor in generator.state_dict().items())
+
+
+def unchanged(fit: Fit = "stretch", a: PixelFormat = RGB, b: PixelFormat = RGB) -> tuple[Translator, Same]:
+    """A translator at 32x24 whose network answers with what it sees."""
+    same = Same()
+    forms = {"a": a, "b": b}
+    spec = TranslatorSpec({"a_to_b": {}}, (32, 24), "a_to_b", {"a": None, "b": None}, False, forms, fit)
+    return Translator({"a_to_b": same}, spec), same
+
+
+DEEP = PixelFormat(5, 16)
+
+
+def test_bands_of_sixteen_bits_go_through_whole() -> None:
+    subject, same = unchanged(a=DEEP, b=DEEP)
+    pixels = np.random.default_rng(0).integers(0, 65536, (24, 32, 5)).astype(np.uint16)
+    answer = subject.pixels(pixels)
+    assert answer.dtype == np.uint16
+    assert np.array_equal(answer, pixels)
+    assert same.seen == [(1, 5, 24, 32)]
+    with pytest.raises(DiptychError, match=r"no image of 5 bands of 16 bits; .*Translator\.pixels"):
+        subject(pixels)
+
+
+def test_an_image_becomes_what_the_domain_is_made_of() -> None:
+    subject, _ = unchanged(a=PixelFormat(1, 16), b=PixelFormat(1, 16))
+    photo = noise(32, 24)
+    grey = np.asarray(photo.convert("L"))
+    answer = subject(photo)
+    assert answer.mode == "I;16"
+    assert np.array_equal(np.asarray(answer), grey.astype(int) * 257)
+    for channels, mode in ((1, "L"), (2, "LA"), (3, "RGB"), (4, "RGBA")):
+        form = PixelFormat(channels)
+        assert unchanged(a=form, b=form)[0](photo).mode == mode
+
+
+def test_the_answer_has_the_bits_of_the_target() -> None:
+    white = np.full((24, 32, 3), 255, np.uint8)
+    deep = unchanged(b=PixelFormat(3, 16))[0].pixels(white)
+    assert deep.dtype == np.uint16
+    assert (deep == 65535).all()
+    assert (unchanged(a=PixelFormat(3, 16))[0].pixels(white) == 255).all()
+
+
+def test_other_bands_are_refused_with_the_files_name(tmp_path: Path) -> None:
+    noise(32, 24).save(tmp_path / "x.png")
+    subject, _ = unchanged(a=DEEP)
+    with pytest.raises(DiptychError, match=r"x\.png: has 3 bands where 5 are wanted"):
+        subject.pixels(tmp_path / "x.png")
+    with pytest.raises(DiptychError, match="the image to translate: has 3 bands where 5 are wanted"):
+        subject.pixels(noise(32, 24))
+    with pytest.raises(DiptychError, match="an array of float32"):
+        subject.pixels(np.zeros((4, 4, 5), np.float32))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("fit", "seen"),
+    [("stretch", (1, 3, 24, 32)), ("crop", (1, 3, 24, 64)), ("letterbox", (1, 3, 24, 32))],
+)
+def test_the_network_sees_what_the_fit_says(fit: Fit, seen: tuple[int, ...]) -> None:
+    subject, same = unchanged(fit)
+    answer = subject(noise(160, 60))  # 8:3; the training size is 4:3
+    assert answer.size == (160, 60)
+    assert same.seen == [seen]
+
+
+@pytest.mark.parametrize("size", [(64, 12), (12, 64), (32, 24), (31, 24), (100, 1), (3, 90)])
+def test_a_letterbox_is_cut_away_again(size: tuple[int, int]) -> None:
+    subject, same = unchanged("letterbox")
+    shown = fitted(size, (32, 24), "letterbox")
+    image = noise(*size).resize(shown.scaled)  # so that nothing has to be resized any more
+    again = fitted(image.size, (32, 24), "letterbox")
+    if again.scaled == image.size:
+        assert np.array_equal(np.asarray(subject(image)), np.asarray(image))
+    subject(noise(*size))
+    assert set(same.seen) == {(1, 3, 24, 32)}
+
+
+def test_the_bars_of_a_letterbox_are_the_image_mirrored() -> None:
+    class Kept(Same):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.shown = x
+            return x
+
+    subject, kept = unchanged("letterbox")[0], Kept()
+    subject.generators = {"a_to_b": kept}
+    image = noise(32, 10)
+    subject(image)
+    rows = [*range(7, 0, -1), *range(10), *range(8, 1, -1)]  # seven rows of bar above and below
+    expected = np.asarray(image)[rows].astype(np.float32) / 127.5 - 1
+    np.testing.assert_allclose(kept.shown[0].permute(1, 2, 0).numpy(), expected, atol=1e-6)
+
+
+def test_native_size_knows_no_fit() -> None:
+    subject, same = unchanged("letterbox")
+    subject(noise(40, 20), at="native")
+    assert same.seen == [(1, 3, 20, 40)]
+
+
+def test_forms_and_fit_are_saved_and_loaded(tmp_path: Path) -> None:
+    architecture = RESNET | {"in_channels": 5, "out_channels": 1}
+    torch.manual_seed(0)
+    forms = {"a": DEEP, "b": PixelFormat(1, 8)}
+    spec = TranslatorSpec(
+        {"a_to_b": architecture}, (32, 24), "a_to_b", {"a": None, "b": None}, False, forms, "letterbox"
+    )
+    subject = Translator({"a_to_b": make_generator(architecture)}, spec)
+    subject.save_pretrained(tmp_path)
+    loaded = Translator.from_pretrained(tmp_path)
+    assert loaded.spec.forms == forms
+    assert loaded.spec.fit == "letterbox"
+    pixels = np.random.default_rng(0).integers(0, 65536, (20, 50, 5)).astype(np.uint16)
+    assert np.array_equal(loaded.pixels(pixels), subject.pixels(pixels))
+    assert loaded.pixels(pixels).shape == (20, 50, 1)
+
+
+def test_a_translator_of_the_time_before_is_rgb_of_eight_bits_and_stretches(tmp_path: Path) -> None:
+    translator().save_pretrained(tmp_path)
+    record = json.loads((tmp_path / "translator.json").read_text())
+    del record["forms"], record["fit"]
+    (tmp_path / "translator.json").write_text(json.dumps(record))
+    spec = Translator.from_pretrained(tmp_path).spec
+    assert spec.forms == {"a": RGB, "b": RGB}
+    assert spec.fit == "stretch"
 
 
 def test_an_unlearned_direction_is_refused() -> None:

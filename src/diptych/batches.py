@@ -7,7 +7,6 @@ comes again only after every other one of its side has come.
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -17,8 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from diptych.dataset import Dataset, Domain
-from diptych.images import Classes, read_class_map, read_pixels, to_float
+from diptych.decoded import Decoded
+from diptych.fitting import Fit, fitted
+from diptych.images import VOID, Classes, Pixels, read_class_map, read_pixels, to_float
 
+Crop = tuple[Pixels, NDArray[np.bool_]]  # (H, W, C), or class rows (H, W); and where it is no bar, (H, W)
 PAIRS, SIDE_A, SIDE_B = 0, 1, 2  # what an order or a crop is drawn for
 
 
@@ -119,8 +121,11 @@ def rhythm_of(
 class Batches:
     """The batches of a run, by step.
 
-    Images are read once, resized to `jitter` times the training size and kept as uint8 while they fit into
-    `memory_bytes`; class maps are resized by nearest neighbour and painted in their colours after the crop.
+    Images are read once, brought to `jitter` times the training size as `fit` says and kept in `decoded` while they fit
+    in; class maps are resized by nearest neighbour and painted in their colours after the crop.
+
+    The bars of a letterbox hold the image mirrored at its edge: neither a judge nor a normalisation sees them. As
+    targets of cross-entropy they are void.
     """
 
     def __init__(
@@ -132,20 +137,21 @@ class Batches:
         batch_size: int,
         seed: int,
         jitter: float = 286 / 256,
+        fit: Fit = "stretch",
         resample: Image.Resampling = Image.Resampling.BICUBIC,
         flip: bool = True,
-        memory_bytes: int = 2 * 2**30,
+        decoded: Decoded,
     ) -> None:
         self.dataset = dataset
         self.rhythm = rhythm
         self.width, self.height = size
         self.load_size = (round(self.width * jitter), round(self.height * jitter))
+        self.fit: Fit = fit
         self.batch_size = batch_size
         self.seed = seed
         self.resample = resample
         self.flip = flip
-        self.memory_left = memory_bytes
-        self.memory: dict[tuple[Classes | None, Path], NDArray[np.uint8]] = {}
+        self.decoded = decoded
         self.order = lru_cache(maxsize=8)(self._order)
 
     def at(self, step: int) -> Batch:
@@ -154,15 +160,14 @@ class Batches:
         a, b = [], []
         for place in range(rows.pairs_before, rows.pairs_before + rows.pairs):
             i, j = data.pairs[self._draw(PAIRS, len(data.pairs), place)]
-            where = self._place_and_flip(PAIRS, place)
-            a.append(self._crop(data.a, i, *where))
-            b.append(self._crop(data.b, j, *where))
+            a.append(self._crop(data.a, i, PAIRS, place))
+            b.append(self._crop(data.b, j, PAIRS, place))
         unpaired_a, unpaired_b = data.unpaired_domain("a"), data.unpaired_domain("b")
         for place in range(rows.unpaired_before, rows.unpaired_before + self.batch_size - rows.pairs):
             i = data.unpaired_a[self._draw(SIDE_A, len(data.unpaired_a), place)]
             j = data.unpaired_b[self._draw(SIDE_B, len(data.unpaired_b), place)]
-            a.append(self._crop(unpaired_a, i, *self._place_and_flip(SIDE_A, place)))
-            b.append(self._crop(unpaired_b, j, *self._place_and_flip(SIDE_B, place)))
+            a.append(self._crop(unpaired_a, i, SIDE_A, place))
+            b.append(self._crop(unpaired_b, j, SIDE_B, place))
         images_a, classes_a = _stack(a, data.a.classes)
         images_b, classes_b = _stack(b, data.b.classes)
         return Batch(images_a, images_b, rows.pairs, classes_a, classes_b)
@@ -174,33 +179,53 @@ class Batches:
         turn, within = divmod(place, count)
         return int(self.order(kind, count, turn)[within])
 
-    def _place_and_flip(self, kind: int, place: int) -> tuple[int, int, bool]:
+    def _place_and_flip(self, kind: int, place: int, canvas: tuple[int, int]) -> tuple[int, int, bool]:
         rng = np.random.default_rng((self.seed, 3 + kind, place))
-        left = int(rng.integers(self.load_size[0] - self.width + 1))
-        top = int(rng.integers(self.load_size[1] - self.height + 1))
+        left = int(rng.integers(canvas[0] - self.width + 1))
+        top = int(rng.integers(canvas[1] - self.height + 1))
         return left, top, self.flip and bool(rng.random() < 0.5)
 
-    def _crop(self, domain: Domain, index: int, left: int, top: int, flip: bool) -> NDArray[np.uint8]:
-        crop = self._load(domain, index)[top : top + self.height, left : left + self.width]
-        return crop[:, ::-1] if flip else crop  # (H, W, 3), or class rows (H, W)
+    def _crop(self, domain: Domain, index: int, kind: int, place: int) -> Crop:
+        seen = fitted(domain.sizes[index], self.load_size, self.fit)
+        left, top, flip = self._place_and_flip(kind, place, seen.canvas)
+        window = slice(top, top + self.height), slice(left, left + self.width)
+        whole, bars = self._load(domain, index, seen.scaled), seen.bars
+        inside = np.pad(np.ones(whole.shape[:2], bool), bars)[window]
+        if not inside.all():
+            whole = np.pad(whole, (*bars, (0, 0))[: whole.ndim], mode="reflect")
+        crop = whole[window]
+        return (crop[:, ::-1], inside[:, ::-1]) if flip else (crop, inside)
 
-    def _load(self, domain: Domain, index: int) -> NDArray[np.uint8]:
-        path = domain.file(index)
-        whole = self.memory.get((domain.classes, path))  # one file may serve as a picture and as a class map
-        if whole is None:
+    def _load(self, domain: Domain, index: int, size: tuple[int, int]) -> Pixels:
+        def decode() -> Pixels:
+            path = domain.file(index)
             if domain.classes is not None:
-                whole = read_class_map(path, domain.classes, self.load_size)  # (H, W)
-            else:
-                whole = read_pixels(path, self.load_size, self.resample)  # (H, W, 3)
-            if whole.nbytes <= self.memory_left:
-                self.memory_left -= whole.nbytes
-                self.memory[domain.classes, path] = whole
-        return whole
+                return read_class_map(path, domain.classes, size)  # (H, W)
+            return read_pixels(path, size, self.resample, domain.form)  # (H, W, C)
+
+        return self.decoded.get((domain, index), decode)
+
+    def footprints(self) -> list[int]:
+        """Bytes of each image that is drawn from, once decoded."""
+        data = self.dataset
+        drawn = [(data.a, {i for i, _ in data.pairs}), (data.b, {j for _, j in data.pairs})]
+        drawn += [(data.unpaired_domain("a"), set(data.unpaired_a)), (data.unpaired_domain("b"), set(data.unpaired_b))]
+        used: dict[Domain, set[int]] = {}
+        for domain, rows in drawn:
+            used.setdefault(domain, set()).update(rows)
+        sizes = []
+        for domain, rows in used.items():
+            per_pixel = 1 if domain.classes is not None else domain.form.channels * domain.form.bits // 8
+            for row in rows:
+                width, height = fitted(domain.sizes[row], self.load_size, self.fit).scaled
+                sizes.append(width * height * per_pixel)
+        return sizes
 
 
-def _stack(crops: list[NDArray[np.uint8]], classes: Classes | None) -> tuple[Tensor, Tensor | None]:
-    """Crops -> images `(B, 3, H, W)` in [-1, 1], and for class maps what cross-entropy wants, int64 `(B, H, W)`."""
+def _stack(crops: list[Crop], classes: Classes | None) -> tuple[Tensor, Tensor | None]:
+    """Crops -> images `(B, C, H, W)` in [-1, 1], and for class maps what cross-entropy wants, int64 `(B, H, W)`."""
     if classes is None:
-        return torch.from_numpy(np.stack([to_float(crop) for crop in crops])), None
-    painted = np.stack([to_float(classes.paint(rows)) for rows in crops])
-    return torch.from_numpy(painted), torch.from_numpy(np.stack([classes.targets(rows) for rows in crops]))
+        return torch.from_numpy(np.stack([to_float(pixels) for pixels, _ in crops])), None
+    painted = np.stack([to_float(classes.paint(rows)) for rows, _ in crops])
+    targets = np.stack([np.where(inside, classes.targets(rows), VOID) for rows, inside in crops])
+    return torch.from_numpy(painted), torch.from_numpy(targets)

@@ -1,6 +1,7 @@
 """Settings -> objects. Together with the command line, the only reader of settings."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,25 +12,40 @@ from torch import nn
 
 from diptych import dataset as data
 from diptych.batches import Batches, rhythm_of
+from diptych.cache import default_folder
 from diptych.config import JudgeSettings, TrainSettings, parse_size
 from diptych.dataset import Dataset
+from diptych.decoded import Decoded, InMemory, OnDisk
 from diptych.display import Display
 from diptych.errors import DiptychError, nearest
 from diptych.evaluation.scoring import LabelledFiles, labelled_files, score_translator
 from diptych.features.backbone import perceptual_features
+from diptych.fitting import fitted
 from diptych.foreign import load_vgg16
-from diptych.images import Classes, Pixels, open_image, read_class_map, read_classes, read_pixels, to_pixels
+from diptych.images import (
+    Classes,
+    PixelFormat,
+    Pixels,
+    list_images,
+    open_image,
+    read_class_map,
+    read_classes,
+    read_pixels,
+    real_path,
+    to_pixels,
+    view,
+)
+from diptych.layouts import read_layout
 from diptych.losses import ADVERSARIAL
 from diptych.methods import METHODS
 from diptych.methods.base import Method, Options, Perceptual
 from diptych.networks import PATCH_LAYERS, FCN8s, PatchJudge, make_generator
-from diptych.pictures import grid
+from diptych.pictures import grid, matted
 from diptych.training.loop import Preview, Schedule, Training, Validate
 from diptych.training.step import Precision, make_optimisers, prepare
 from diptych.translator import Translator, TranslatorSpec
 
 PREVIEW_ROWS = 4
-CHANNELS = 3
 GENERATOR_SETTINGS: dict[str, dict[str, Any]] = {
     "resnet": {"blocks": 9},
     "unet": {"depth": 8, "skips": True, "leak": 0.2},
@@ -50,6 +66,7 @@ def resolve(settings: TrainSettings) -> TrainSettings:
             f"unknown method {settings.method!r}{nearest(settings.method, METHODS) or '; choose'} ({known})"
         )
     method = METHODS[settings.method]
+    settings = _with_data(settings, method)
     values = settings.model_dump()
     for name in dict.fromkeys(name for other in METHODS.values() for name in other.defaults):
         if name in method.defaults:
@@ -93,6 +110,7 @@ def resolve(settings: TrainSettings) -> TrainSettings:
             values["weights"][name] = 0.0
     elif not any(values["weights"][name] for name in weights if name.startswith("perceptual")):
         raise DiptychError("--perceptual: its terms weigh 0, so that nothing is compared; take it out")
+    _check_channels(values)
     if values["encoder_weights"] is not None and values["init_from"] is not None:
         raise DiptychError("--init-from replaces what --encoder-weights loads; take one of the two out")
 
@@ -112,6 +130,26 @@ def resolve(settings: TrainSettings) -> TrainSettings:
     _check_sizes(settings)
     if (settings.val_a is None) != (settings.val_b is None):
         raise DiptychError(f"--val-a and --val-b go together; give --val-{'a' if settings.val_a is None else 'b'} too")
+    return settings
+
+
+def _with_data(settings: TrainSettings, method: type[Method]) -> TrainSettings:
+    """The settings with what --data stands for in its place."""
+    found: dict[str, Any] = {"data": None, "swap": False}
+    if settings.data is not None:
+        layout = read_layout(settings.data, settings.swap)
+        names = ["a", "b", "a_classes", "b_classes"]
+        names += ["val_a", "val_b"] if layout.val_paired else []
+        names += ["pairs"] if "pairs" in method.defaults else []
+        found |= {name: getattr(layout, name) for name in names if getattr(settings, name) is None}
+        if found.get("pairs") is not None:
+            found["pairs"] = str(found["pairs"])
+    elif settings.swap:
+        raise DiptychError("--swap is about --data; give it, or exchange --a and --b")
+    settings = settings.model_copy(update=found)
+    missing = [side for side in ("a", "b") if getattr(settings, side) is None]
+    if missing:
+        raise DiptychError(f"train needs --{missing[0]}, the folder of domain {missing[0]}, or --data")
     return settings
 
 
@@ -155,6 +193,24 @@ def _resolve_objective(values: dict[str, Any], method: type[Method]) -> None:
         )
 
 
+def _check_channels(values: Mapping[str, Any]) -> None:
+    channels = {side: values[f"{side}_channels"] for side in ("a", "b")}
+    for side in ("a", "b"):
+        if values[f"{side}_classes"] is not None and channels[side] != 3:
+            raise DiptychError(f"--{side}-channels: class maps are shown in colours, three channels; take it out")
+        if channels[side] != 3 and values["weights"].get(f"perceptual_{side}"):
+            raise DiptychError(
+                f"--perceptual looks at three channels, {side} has {channels[side]}; give --weights perceptual_{side} 0"
+            )
+    if channels["a"] != channels["b"] and any(values["weights"].get(f"identity_{side}") for side in channels):
+        raise DiptychError(
+            "an identity term puts images into the generator that leads to them, but the channels differ: "
+            f"{channels['a']} of a, {channels['b']} of b; give --weights identity_a 0 identity_b 0"
+        )
+    if values["encoder_weights"] is not None and channels[values["direction"][0]] != 3:
+        raise DiptychError("--encoder-weights look at three channels; take them out, or leave the source's at 3")
+
+
 def _check_sizes(settings: TrainSettings) -> None:
     width, height = parse_size(settings.size)
     if min(width, height) < 8:
@@ -188,13 +244,16 @@ def open_dataset(settings: TrainSettings, display: Display) -> Dataset:
     smallest, skip = parse_size(settings.size), settings.skip_unreadable
     domains = {}
     for place, folder in _folders(settings).items():
-        domain, skipped = _open_folder(settings, place, folder, display, smallest=smallest, skip_unreadable=skip)
+        domain, skipped = _open_folder(
+            settings, place, folder, display, smallest=smallest, fit=settings.fit, skip_unreadable=skip
+        )
         for problem in skipped:
             display.note(f"skipped {problem}")
-        if domain.classes is None and open_image(domain.file(0)).mode == "P":
+        if domain.classes is None and getattr(open_image(domain.file(0)), "mode", "") == "P":
             question = f"if they are class maps, stop and give --{place[-1]}-classes"
             display.note(f"{domain.folder} holds palette images; {question}")
         domains[place] = domain
+    domains = _of_bits(domains, {side: max(d.form.bits for p, d in domains.items() if p[-1] == side) for side in "ab"})
     dataset = Dataset(
         domains["a"], domains["b"], elsewhere_a=domains.get("elsewhere_a"), elsewhere_b=domains.get("elsewhere_b")
     )
@@ -219,18 +278,15 @@ def reopen_dataset(settings: TrainSettings, record: Mapping[str, Any], display: 
     """
     folders = _folders(settings)
     for folder in folders.values():
-        if not folder.is_dir():
+        if not real_path(folder)[0].is_dir():
             raise DiptychError(f"{folder}: no such folder any more; bring it back, or mend its path in experiment.yaml")
-    unpaired_in = {side: f"elsewhere_{side}" if f"elsewhere_{side}" in folders else side for side in ("a", "b")}
-    used: dict[str, set[str]] = {place: set() for place in folders}
-    for column, side in enumerate(("a", "b")):
-        used[side].update(pair[column] for pair in record["pairs"])
-        used[unpaired_in[side]].update(record[f"unpaired_{side}"])
+    unpaired_in = {side: _unpaired_in(side, folders) for side in ("a", "b")}
     domains, indices = {}, {}
-    for place, folder in folders.items():
-        names = sorted(used[place])
+    for place, used in _used(folders, record).items():
+        folder, names = folders[place], sorted(used)
         domains[place], _ = _open_folder(settings, place, folder, display, skip_unreadable=None, names=names)
         indices[place] = {name: index for index, name in enumerate(domains[place].names)}
+    domains = _of_bits(domains, record.get("bits", {"a": 8, "b": 8}))
     return Dataset(
         domains["a"],
         domains["b"],
@@ -242,8 +298,28 @@ def reopen_dataset(settings: TrainSettings, record: Mapping[str, Any], display: 
     )
 
 
+def _used(folders: Mapping[str, Path], record: Mapping[str, Any]) -> dict[str, set[str]]:
+    """The names that are in use in each of the `_folders`, by the record that `Dataset.to_record` gave."""
+    used: dict[str, set[str]] = {place: set() for place in folders}
+    for column, side in enumerate(("a", "b")):
+        used[side].update(pair[column] for pair in record["pairs"])
+        used[_unpaired_in(side, folders)].update(record[f"unpaired_{side}"])
+    return used
+
+
+def _unpaired_in(side: str, folders: Mapping[str, Path]) -> str:
+    return f"elsewhere_{side}" if f"elsewhere_{side}" in folders else side
+
+
+def _of_bits(domains: Mapping[str, data.Domain], bits: Mapping[str, int]) -> dict[str, data.Domain]:
+    """The domains of each side, by their place, with the bits of that side."""
+    return {p: replace(d, form=PixelFormat(d.form.channels, bits[p[-1]])) for p, d in domains.items()}
+
+
 def _folders(settings: TrainSettings) -> dict[str, Path]:
     """Where the images are, by the name that `Dataset` has for it: `elsewhere_a` only if that is another folder."""
+    assert settings.a is not None
+    assert settings.b is not None
     folders = {"a": settings.a, "b": settings.b}
     for side, elsewhere in (("a", settings.unpaired_a), ("b", settings.unpaired_b)):
         if elsewhere is not None and elsewhere.resolve() != folders[side].resolve():
@@ -261,7 +337,9 @@ def _open_folder(
     return data.open_domain(
         folder,
         read_classes(table) if table else None,
+        channels=settings.a_channels if side == "a" else settings.b_channels,
         progress=lambda done, total: display.count(f"reading {what} of {side}", done, total),
+        note=display.note,
         **options,
     )
 
@@ -273,13 +351,17 @@ class NetworkMakers:
         self.settings = settings
         self.classes = classes
 
-    def architecture(self, target: str) -> dict[str, Any]:
-        """The description of the generator that leads to domain `target`, as stored beside its weights."""
+    def channels(self, domain: str) -> int:
+        """Of the images of `domain`, "a" or "b"."""
+        return self.settings.a_channels if domain == "a" else self.settings.b_channels
+
+    def architecture(self, source: str, target: str) -> dict[str, Any]:
+        """The description of the generator from domain `source` to `target`, as stored beside its weights."""
         settings, classes = self.settings, self.classes[target]
         architecture: dict[str, Any] = {
             "generator": settings.generator,
-            "in_channels": CHANNELS,
-            "out_channels": CHANNELS,
+            "in_channels": self.channels(source),
+            "out_channels": self.channels(target),
             "ngf": settings.ngf,
             "dropout": settings.dropout,
             "head": "tanh",
@@ -294,8 +376,7 @@ class NetworkMakers:
         return architecture
 
     def generator(self, source: str, target: str) -> nn.Module:
-        del source  # both domains have three channels
-        generator = make_generator(self.architecture(target))
+        generator = make_generator(self.architecture(source, target))
         if isinstance(generator, FCN8s) and self.settings.encoder_weights is not None:
             load_vgg16(generator, self.settings.encoder_weights)
         return generator
@@ -303,7 +384,7 @@ class NetworkMakers:
     def judge(self, *domains: str) -> nn.Module:
         settings = self.settings
         return PatchJudge(
-            CHANNELS * len(domains),
+            sum(self.channels(domain) for domain in domains),
             patch=settings.judge.patch,
             ndf=settings.judge.ndf or settings.ngf,
             norm=settings.norm or "instance",
@@ -335,15 +416,19 @@ def _perceptual(settings: TrainSettings, device: torch.device) -> Perceptual | N
     return perceptual_features(settings.perceptual, str(device), parse_size(settings.size))
 
 
-def make_translator(settings: TrainSettings, make: NetworkMakers, method: Method) -> Translator:
+def make_translator(
+    settings: TrainSettings, make: NetworkMakers, method: Method, forms: Mapping[str, PixelFormat]
+) -> Translator:
     """The method's generators, not copied: the translator is always as far as the training."""
     generators = {name: network for name, network in method.networks.items() if "_to_" in name}
     spec = TranslatorSpec(
-        architectures={direction: make.architecture(direction[-1]) for direction in generators},
+        architectures={direction: make.architecture(*direction.split("_to_")) for direction in generators},
         size=parse_size(settings.size),
         direction=settings.direction,
         classes=make.classes,
         train_mode=bool(settings.translate_in_train_mode),
+        forms=forms,
+        fit=settings.fit,
     )
     return Translator(generators, spec)
 
@@ -378,8 +463,15 @@ def device_named(name: str) -> torch.device:
     return torch.device(name)
 
 
-def precision_on(device: torch.device, wanted: Literal["auto", "fp32", "bf16"]) -> Precision:
-    """`"auto"` takes bf16 where the processor computes in it, not where it is emulated."""
+def precision_on(device: torch.device, wanted: Literal["auto", "fp32", "bf16"], bits: int = 8) -> Precision:
+    """`"auto"` takes bf16 where the processor computes in it, not where it is emulated, and never above 8 `bits`.
+
+    Raises `DiptychError` where bf16 is wanted for more: it would round away what they are there for.
+    """
+    if bits > 8 and wanted == "bf16":
+        raise DiptychError(f"--precision bf16 keeps 8 bits, these images have {bits}; give --precision fp32")
+    if bits > 8:
+        return "fp32"
     if wanted != "auto":
         return wanted
     if device.type == "cpu":
@@ -392,8 +484,8 @@ def precision_on(device: torch.device, wanted: Literal["auto", "fp32", "bf16"]) 
     return "bf16" if native else "fp32"
 
 
-def make_batches(settings: TrainSettings, dataset: Dataset) -> Batches:
-    """The run's batches, by step."""
+def make_batches(settings: TrainSettings, dataset: Dataset, display: Display) -> Batches:
+    """The run's batches, by step; says so where not all decoded images can be kept."""
     rhythm = rhythm_of(
         settings.rhythm or "",
         len(dataset.pairs),
@@ -402,35 +494,55 @@ def make_batches(settings: TrainSettings, dataset: Dataset) -> Batches:
         balance=settings.balance,
         paired_steps=settings.paired_steps or 0,
     )
-    return Batches(
+    budget = round(settings.cache_gib * 2**30)
+    batches = Batches(
         dataset,
         rhythm,
         parse_size(settings.size),
         batch_size=settings.batch_size,
         seed=settings.seed,
         jitter=settings.jitter,
+        fit=settings.fit,
         resample=Image.Resampling[settings.resample.upper()],
         flip=settings.flip,
+        decoded=Decoded(budget, OnDisk(default_folder()) if settings.cache == "disk" else InMemory()),
     )
+    footprints = batches.footprints()
+    batches.decoded.shelf.reserve(min(budget, sum(footprints)))
+    fit = int(np.searchsorted(np.cumsum(footprints), budget, side="right"))
+    if fit < len(footprints):
+        display.note(
+            f"{settings.out.name}: {fit:,} of {len(footprints):,} decoded images fit into {settings.cache_gib:g} GiB "
+            f"of {settings.cache} (--cache-gib); the others are decoded each time"
+        )
+    return batches
 
 
 def make_training(settings: TrainSettings, dataset: Dataset, device: torch.device, display: Display) -> Training:
     """Everything the loop needs, at step 0; `settings` are resolved."""
     make = NetworkMakers(settings, {"a": dataset.a.classes, "b": dataset.b.classes})
     method = make_method(settings, make, device)
-    translator = make_translator(settings, make, method)
+    forms = {"a": dataset.a.form, "b": dataset.b.form}
+    translator = make_translator(settings, make, method, forms)
     if settings.init_from is not None:
         initialise_from(settings.init_from, translator.generators)
-    precision = precision_on(device, settings.precision)
+    precision = precision_on(device, settings.precision, max(form.bits for form in forms.values()))
     prepare(method.networks.values(), device, precision)
     files = validation_files(settings, dataset)
     return Training(
         folder=settings.out,
         method=method,
         optimisers=make_optimisers(method, (settings.optim.beta1, settings.optim.beta2)),
-        batches=make_batches(settings, dataset),
+        batches=make_batches(settings, dataset, display),
         translator=translator,
-        schedule=Schedule(settings.steps, settings.optim.lr, settings.log_every, settings.val_every, settings.keep),
+        schedule=Schedule(
+            settings.steps,
+            settings.optim.lr,
+            settings.log_every,
+            settings.val_every,
+            settings.keep,
+            settings.optim.clip,
+        ),
         device=device,
         precision=precision,
         preview=make_preview(settings, dataset, files),
@@ -445,8 +557,21 @@ def validation_files(settings: TrainSettings, dataset: Dataset) -> LabelledFiles
     folders = {"a": settings.val_a, "b": settings.val_b}
     domains = {"a": dataset.a, "b": dataset.b}
     for side, folder in folders.items():
-        data.open_domain(folder, domains[side].classes, skip_unreadable=None)
+        data.open_domain(folder, domains[side].classes, channels=domains[side].form.channels, skip_unreadable=None)
     return labelled_files(folders[settings.direction[0]], folders[settings.direction[-1]])
+
+
+def files_of(settings: TrainSettings, dataset: Dataset) -> dict[str, list[tuple[str, Path]]]:
+    """Every file that a run reads, by place: name and path of its images, of those it validates on, of its tables."""
+    folders = _folders(settings)
+    listed = {place: (folders[place], sorted(names)) for place, names in _used(folders, dataset.to_record()).items()}
+    for place, folder in (("val_a", settings.val_a), ("val_b", settings.val_b)):
+        if folder is not None:
+            listed[place] = folder, list_images(folder)
+    for place, table in (("a_classes", settings.a_classes), ("b_classes", settings.b_classes)):
+        if table is not None:
+            listed[place] = table.parent, [table.name]
+    return {place: [(name, real_path(folder / name)[0]) for name in names] for place, (folder, names) in listed.items()}
 
 
 def make_validation(direction: str, files: LabelledFiles, display: Display) -> Validate:
@@ -474,21 +599,24 @@ def make_preview(settings: TrainSettings, dataset: Dataset, files: LabelledFiles
         unpaired_source = dataset.unpaired_domain("a" if direction == "a_to_b" else "b")
         rows = [(unpaired_source.file(i), None) for i in _spread(unpaired)]
 
-    def picture(path: Path, classes: Classes | None, size: tuple[int, int]) -> Pixels:
-        return classes.paint(read_class_map(path, classes, size)) if classes else read_pixels(path, size)
+    def picture(path: Path, domain: data.Domain, size: tuple[int, int]) -> Pixels:
+        if domain.classes is not None:
+            return domain.classes.paint(read_class_map(path, domain.classes, size))
+        return view(read_pixels(path, size, form=domain.form))
 
     def preview(translator: Translator) -> Image.Image:
-        size = translator.spec.size
         drawn = []
         for path, truth in rows:
-            output = translator.output(open_image(path), direction, size=size)
-            colours = to_pixels(translator.colours(output, direction))
-            row = {"input": picture(path, source.classes, size), "generated": colours}
+            image = open_image(path)
+            cell = fitted(image.size, translator.spec.size, "stretch" if settings.fit == "stretch" else "letterbox")
+            output = translator.output(image, direction, size=cell.scaled)
+            colours = view(to_pixels(translator.colours(output, direction)))
+            row = {"input": picture(path, source, cell.scaled), "generated": colours}
             if target.classes is not None:
                 row["class"] = target.classes.paint(translator.class_map(output, direction))
             if truth is not None:
-                row["truth"] = picture(truth, target.classes, size)
-            drawn.append(row)
+                row["truth"] = picture(truth, target, cell.scaled)
+            drawn.append({title: matted(shown, cell.bars) for title, shown in row.items()})
         return grid([list(row.values()) for row in drawn], list(drawn[0]))
 
     return preview

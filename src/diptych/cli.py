@@ -1,6 +1,7 @@
 """The command line: argv -> settings -> command -> exit code. The only place that prints, shows progress or exits.
 
-Exit codes: 0 done, 2 a problem that the person can mend (one line on stderr), 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 check found what would stop a training, 2 a problem that the person can mend (one line on stderr),
+130 stopped by Ctrl-C or SIGTERM.
 """
 
 import contextlib
@@ -8,6 +9,7 @@ import functools
 import io
 import itertools
 import operator
+import os
 import re
 import signal
 import sys
@@ -34,8 +36,10 @@ from rich.text import Text
 
 from diptych import __version__
 from diptych.config import (
+    CheckSettings,
     DemoSettings,
     EvaluateSettings,
+    ImportSettings,
     ImportWeightsSettings,
     ResumeSettings,
     SelectSettings,
@@ -46,7 +50,7 @@ from diptych.config import (
     explain,
     setting_names,
 )
-from diptych.errors import DiptychError, nearest
+from diptych.errors import DiptychError, nearest, one_line
 from diptych.pairs import read_rows
 from diptych.recipes import load_settings, read_recipe, recipe_file, settings_from
 
@@ -62,6 +66,7 @@ class TrainCommand(TrainSettings):
 
 
 COMMANDS: dict[str, type[Settings]] = {
+    "check": CheckSettings,
     "select": SelectSettings,
     "train": TrainCommand,
     "resume": ResumeSettings,
@@ -69,6 +74,7 @@ COMMANDS: dict[str, type[Settings]] = {
     "evaluate": EvaluateSettings,
     "study": StudySettings,
     "demo": DemoSettings,
+    "import": ImportSettings,
     "import-weights": ImportWeightsSettings,
 }
 
@@ -76,6 +82,8 @@ COMMANDS: dict[str, type[Settings]] = {
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return the exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: any name can be printed on any terminal
     try:
         if argv == ["--version"]:
             print(f"diptych {__version__}")
@@ -91,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except OSError as problem:
-        print(f"diptych: error: {problem}; free space or mend the folder, then go on", file=sys.stderr)
+        print(f"diptych: error: {one_line(f'{problem}; free space or mend the folder, then go on')}", file=sys.stderr)
         return 2
 
 
@@ -225,6 +233,8 @@ def run(settings: Settings) -> int:
         return 0
     if isinstance(settings, StudySettings):
         return _study(settings)
+    if isinstance(settings, CheckSettings):
+        return _check(settings)
     with Watcher() as display:
         if isinstance(settings, SelectSettings):
             commands.select(settings, display)
@@ -232,6 +242,9 @@ def run(settings: Settings) -> int:
         elif isinstance(settings, TranslateSettings):
             written = commands.translate(settings, display)
             answer = f"{len(written)} translated, in {settings.out}"
+        elif isinstance(settings, ImportSettings):
+            layout = commands.import_dataset(settings, display)
+            answer = f"Written: {layout}. Next: diptych train shukla --data {layout.parent} --out RUN"
         elif isinstance(settings, ImportWeightsSettings):
             folder = commands.import_weights(settings, display)
             answer = f"Written: {folder}. Next: diptych translate {folder} IMAGES --out DIR"
@@ -244,6 +257,22 @@ def run(settings: Settings) -> int:
                 answer += f"\nWritten: {settings.out / 'metrics.json'}"
     print(answer)
     return 0
+
+
+def _check(settings: CheckSettings) -> int:
+    from diptych import commands
+    from diptych.checking.findings import SEVERITIES
+
+    with Watcher() as display:
+        checked = commands.check(settings, display)
+        if checked.findings:
+            table = Table(box=None, pad_edge=False, show_header=False)
+            for finding in checked.findings:
+                table.add_row(finding.severity, Text(one_line(finding.text)))
+            display.show(table)
+    counts = ", ".join(f"{checked.count(kind)} {kind}{'s' * (checked.count(kind) != 1)}" for kind in SEVERITIES)
+    print(f"{counts}. Look at {settings.out / 'check.html'}")
+    return 1 if checked.count("error") else 0
 
 
 def _study(settings: StudySettings) -> int:
@@ -308,24 +337,28 @@ def _explanation(record: Mapping[str, Any]) -> str:
 
 
 def _train(start: Callable[["Watcher", Callable[[], bool]], tuple[Path, int]]) -> int:
-    """Run a training; the first Ctrl-C lets the step finish and saves, the second stops at once."""
+    """Run a training; Ctrl-C, or SIGTERM as schedulers send it, lets the step finish and saves; then Ctrl-C stops it at
+    once, while schedulers may say it more than once."""
     asked = False
 
-    def on_interrupt(*_: object) -> None:
+    def on_signal(*_: object) -> None:
         nonlocal asked
         if not display.train_began:
             raise KeyboardInterrupt  # nothing has been trained: there is nothing to save
-        asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        print("diptych: finishing this step, then saving (Ctrl-C again stops at once)", file=sys.stderr)
+        if not asked:
+            asked = True
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            # Whatever the signal came in the middle of may be printing.
+            os.write(2, b"diptych: finishing this step, then saving (Ctrl-C again stops at once)\n")
 
     display = Watcher()
-    before = signal.signal(signal.SIGINT, on_interrupt)
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with display:
             folder, step = start(display, lambda: asked)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if asked and step < load_settings(folder).steps:
         print(f"Stopped and saved at step {step}. Go on with: diptych resume {folder}")
         return 130
@@ -358,6 +391,7 @@ class Watcher:
         self.tasks: dict[str, TaskID] = {}
         self.last_line = self.last_drawn = time.monotonic()
         self.train_began: dict[str, tuple[float, int]] = {}
+        self.count_began: dict[str, tuple[float, int]] = {}
 
     def __enter__(self) -> "Watcher":
         self.progress.start()
@@ -368,8 +402,12 @@ class Watcher:
 
     def count(self, what: str, done: int, total: int) -> None:
         self._advance(what, done, total, "")
+        if done <= self.count_began.get(what, (0.0, done))[1]:  # it begins, or begins again
+            self.count_began[what] = (time.monotonic(), done)
+        began, first = self.count_began[what]
         if self._time_for_a_line():
-            self.note(f"{what}: {done} of {total}")
+            left = (time.monotonic() - began) / max(done - first, 1) * (total - done)
+            self.note(f"{what}: {done} of {total}" + (f"  ETA {_clock(left)}" if done > first else ""))
 
     def trained(self, run: str, step: int, steps: int, images_per_second: float, terms: Mapping[str, float]) -> None:
         speed = f"{images_per_second:.1f} images/s"

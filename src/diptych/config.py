@@ -4,6 +4,7 @@ A training setting whose default is None gets its value from the method or the n
 has no meaning is an error.
 """
 
+import reprlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +16,17 @@ from diptych.errors import nearest
 Count = Annotated[int, Field(ge=1)]
 Direction = Literal["a_to_b", "b_to_a"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Dataset = Literal[
+    "cityscapes",
+    "camvid",
+    "gta5",
+    "synscapes",
+    "mapillary-vistas",
+    "facades",
+    "maps",
+    "edges2shoes",
+    "horse2zebra",
+]
 
 
 def shown(metavar: str) -> object:
@@ -55,6 +67,9 @@ class OptimSettings(Settings):
     """Decay of the mean of gradients."""
     beta2: float = Field(default=0.999, ge=0, lt=1)
     """Decay of the mean of squared gradients."""
+    clip: Annotated[float | None, shown("NORM")] = Field(default=None, gt=0, allow_inf_nan=False)
+    """Scale the gradients of the generators, and those of the judges, down to this norm where theirs is larger
+    (default: never)."""
 
 
 class JudgeSettings(Settings):
@@ -62,7 +77,7 @@ class JudgeSettings(Settings):
 
     patch: Literal[1, 16, 34, 70, 142, 286] = 70
     """Receptive field in pixels."""
-    ndf: Annotated[Count | None, shown("N")] = None
+    ndf: Annotated[int | None, shown("N")] = Field(default=None, ge=1, le=4096)
     """Channels of the first layer (default: as --ngf)."""
 
 
@@ -71,9 +86,14 @@ class TrainSettings(Settings):
 
     method: Annotated[Positional[str], arg(metavar="METHOD")]
     """pix2pix or supervised (pairs only), cyclegan (unpaired only), shukla or tripathy (both)."""
-    a: Path
-    """Folder of the images of domain a."""
-    b: Path
+    data: Annotated[Path | None, shown("PATH")] = None
+    """A dataset as it lies on disk: what diptych import made, trainA and trainB, train and val of side-by-side images,
+    or folders a and b; gives --a, --b, --val-a, --val-b, their classes and a CSV of pairs, unless said otherwise."""
+    swap: bool = False
+    """Take the domains of --data the other way round: what would be b is a."""
+    a: Annotated[Path | None, shown("PATH")] = None
+    """Folder of the images of domain a; FOLDER::left and FOLDER::right are the halves of side-by-side images."""
+    b: Annotated[Path | None, shown("PATH")] = None
     """Folder of the images of domain b."""
     out: Path
     """Folder of the run; it must not hold one yet."""
@@ -82,6 +102,11 @@ class TrainSettings(Settings):
     """classes.csv (id,name,red,green,blue), if domain a is a class map."""
     b_classes: Annotated[Path | None, shown("PATH")] = None
     """classes.csv (id,name,red,green,blue), if domain b is a class map."""
+    a_channels: Count = 3
+    """What the images of a are: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA; more are TIFFs of just so many bands. Others
+    are converted. They have 8 bits, or 16 if one file has."""
+    b_channels: Count = 3
+    """What the images of b are."""
     pairs: Annotated[str | None, shown("CSV|N|all|none")] = None
     """A pairs.csv, none, all (same stems), or a number: so many at random (default: all where pairs are all there is,
     else none)."""
@@ -100,6 +125,9 @@ class TrainSettings(Settings):
     """What a one-way method learns, and which way is validated and previewed."""
     size: str = "256x256"
     """Training size, WIDTHxHEIGHT in pixels: what is cropped and what the network sees."""
+    fit: Literal["stretch", "crop", "letterbox"] = "stretch"
+    """How images of another shape become the size: stretched to it; scaled to cover it and cropped; or scaled to lie
+    within it, beyond their edges mirrored. Translations have the input's shape, whole and without bars."""
     jitter: float = Field(default=286 / 256, ge=1, le=4)
     """Images are loaded at this multiple of the size, then cropped at random."""
     resample: Literal["bicubic", "nearest"] = "bicubic"
@@ -124,7 +152,7 @@ class TrainSettings(Settings):
 
     generator: Annotated[Literal["resnet", "unet", "fcn8s"] | None, shown("resnet|unet|fcn8s")] = None
     """Kind of generator (default: unet for pix2pix, else resnet); fcn8s is the plain segmentation network."""
-    blocks: Annotated[Count | None, shown("N")] = None
+    blocks: Annotated[int | None, shown("N")] = Field(default=None, ge=1, le=256)
     """Residual blocks of the resnet (default: 9, the papers' for 256 px; 6 is theirs for 128 px)."""
     depth: Annotated[int | None, shown("N")] = Field(default=None, ge=2, le=12)
     """Levels of the unet; 2**depth must divide the size (default: 8)."""
@@ -135,7 +163,7 @@ class TrainSettings(Settings):
     encoder_weights: Annotated[str | None, shown("PATH|HUB")] = None
     """ImageNet weights of VGG-16 for the fcn8s: a .pth or .safetensors file, or a hub name such as timm/vgg16.tv_in1k
     (default: none, it starts from chance)."""
-    ngf: Count = 64
+    ngf: Annotated[int, Field(ge=1, le=4096)] = 64
     """Channels of the generators' first layer."""
     norm: Annotated[Literal["instance", "batch"] | None, shown("instance|batch")] = None
     """Normalisation of all networks (default: batch for pix2pix, else instance)."""
@@ -179,6 +207,10 @@ class TrainSettings(Settings):
     """Log the mean of each term every so many steps."""
     keep: Count = 2
     """How many of the last checkpoints stay on disk; the best always does."""
+    cache: Literal["memory", "disk"] = "memory"
+    """Where decoded images are kept: memory, or a file in the cache folder ($DIPTYCH_CACHE), which leaves no trace."""
+    cache_gib: float = Field(default=2.0, ge=0, le=1e6)
+    """So many GiB of them; what does not fit is decoded each time."""
     init_from: Annotated[Path | None, shown("PATH")] = None
     """Start the generators from this run's instead of from chance."""
     device: Device = "auto"
@@ -199,6 +231,46 @@ class TrainSettings(Settings):
             if not 0 <= weight < float("inf"):
                 raise ValueError(f"{name} is {weight}; a weight is 0 or more")
         return weights
+
+
+class CheckSettings(Settings):
+    """Look a dataset over before training on it: unreadable, doubled, leaked and misplaced images, classes, pairs that
+    do not look like pairs; writes one page. Exit code 0, or 1 where something would stop a training."""
+
+    data: Annotated[Positional[Path | None], arg(metavar="[DATA]", help_behavior_hint="")] = None
+    """A dataset as diptych train takes it with --data; or give --a and what else there is."""
+    out: Path
+    """Folder for check.html and check.json."""
+    swap: bool = False
+    """Take the domains of DATA the other way round."""
+    a: Annotated[Path | None, shown("PATH")] = None
+    """Folder of domain a."""
+    b: Annotated[Path | None, shown("PATH")] = None
+    """Folder of domain b; images of the same stem are taken for pairs."""
+    a_classes: Annotated[Path | None, shown("PATH")] = None
+    """classes.csv (id,name,red,green,blue), if domain a is a class map."""
+    b_classes: Annotated[Path | None, shown("PATH")] = None
+    """classes.csv (id,name,red,green,blue), if domain b is a class map."""
+    a_channels: Count = 3
+    """Channels that a training would give the images of domain a."""
+    b_channels: Count = 3
+    """Channels that a training would give the images of domain b."""
+    pairs: Annotated[Path | None, shown("CSV")] = None
+    """CSV of the training pairs (default: same stems)."""
+    val_a: Annotated[Path | None, shown("PATH")] = None
+    """Validation folder of domain a."""
+    val_b: Annotated[Path | None, shown("PATH")] = None
+    """Validation folder of domain b."""
+    test_a: Annotated[Path | None, shown("PATH")] = None
+    """Test folder of domain a."""
+    test_b: Annotated[Path | None, shown("PATH")] = None
+    """Test folder of domain b."""
+    unpaired_a: Annotated[Path | None, shown("PATH")] = None
+    """Folder of the unpaired images of domain a, if they lie elsewhere."""
+    unpaired_b: Annotated[Path | None, shown("PATH")] = None
+    """Folder of the unpaired images of domain b, if they lie elsewhere."""
+    overwrite: bool = False
+    """Replace an earlier check in the same folder."""
 
 
 class SelectSettings(Settings):
@@ -241,6 +313,8 @@ class ResumeSettings(Settings):
     change at the step at which they did."""
     device: Annotated[Device | None, shown("auto|cpu|cuda|mps")] = None
     """Where to train (default: as the run was started)."""
+    lr_scale: Annotated[float | None, shown("FACTOR")] = Field(default=None, gt=0, allow_inf_nan=False)
+    """Times all learning rates, from here on to the end of the run; given again it multiplies again."""
 
 
 class TranslateSettings(Settings):
@@ -249,13 +323,18 @@ class TranslateSettings(Settings):
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """Folder of the run."""
     images: Annotated[Positional[Path], arg(metavar="IMAGES")]
-    """An image or a folder; any size, colour or grey."""
+    """An image or a folder; any size, any channels that become the run's."""
     out: Path
-    """Folder for the translations, PNG, named like the inputs."""
+    """Folder for the translations, PNG (TIFF beyond four channels), named like the inputs."""
     direction: Annotated[Direction | None, shown("a_to_b|b_to_a")] = None
     """Which way (default: the run's own)."""
     at: Literal["training", "native"] = "training"
     """Size at which the network sees an image: the training size, or the image's own."""
+    tile: Annotated[int | None, shown("PIXELS")] = Field(default=None, ge=32, le=65536)
+    """With --at native: compute the layers of larger images in windows of so many pixels a side, with scratch files in
+    --out; the same to rounding (default: 512 where memory would not do, else the whole image at once)."""
+    max_megapixels: Annotated[float | None, shown("N")] = Field(default=None, gt=0, allow_inf_nan=False)
+    """Refuse images of more, which may be decompression bombs where a stranger made them (default: 89)."""
     raw: bool = False
     """For class maps: write the colours as generated (for class logits, the colours to be expected) instead of a
     palette PNG of class ids."""
@@ -277,6 +356,10 @@ class EvaluateSettings(Settings):
     --generated)."""
     generated: Annotated[Path | None, shown("PATH")] = None
     """Folder of translations to score instead of a run."""
+    data: Annotated[Path | None, shown("PATH")] = None
+    """A dataset as diptych train takes it: gives --a and --b, its test images, or validation where it has no test."""
+    swap: bool = False
+    """Take the domains of --data the other way round."""
     a: Annotated[Path | None, shown("PATH")] = None
     """Folder of domain a."""
     b: Annotated[Path | None, shown("PATH")] = None
@@ -339,6 +422,22 @@ class ImportWeightsSettings(Settings):
         return size
 
 
+class ImportSettings(Settings):
+    """Lay a public dataset out for --data: links, an index and, where ids change, new class maps. Stopped, it goes on
+    where it was."""
+
+    name: Annotated[Positional[Dataset], arg(metavar="NAME", help_behavior_hint="")]
+    """cityscapes, camvid, gta5, synscapes, mapillary-vistas (road scenes and their classes), facades, maps,
+    edges2shoes (side-by-side images) or horse2zebra."""
+    source: Annotated[Positional[str | None], arg(metavar="[SOURCE]", help_behavior_hint="")] = None
+    """Where it is: its folder as unpacked, an archive (zip, tar), the http(s) address of one or, with / at the end, of
+    a folder of its archives; with --download, the folder for what is fetched (default: OUT/download)."""
+    out: Path
+    """Folder for dataset.yaml and all it names; it must not hold one yet."""
+    download: bool = False
+    """Fetch it from where its authors put it; goes on with what is there already."""
+
+
 class DemoSettings(Settings):
     """See the whole of it in a few minutes: scenes, selection, training, scores and a report, without any download."""
 
@@ -371,9 +470,11 @@ class StudySettings(Settings):
     devices: Annotated[str | None, shown("cpu|cuda:0,cuda:1,...")] = None
     """Where to train, with commas; the runs at work are dealt out to them (default: as the study says)."""
 
+    data: Annotated[Path | None, shown("PATH")] = None
+    """A dataset as diptych train takes it; this and the following take the place of what the study says under data, in
+    all runs whose axes or rows do not say it themselves."""
     a: Annotated[Path | None, shown("PATH")] = None
-    """Folder of domain a; this and the following take the place of what the study says under data, in all runs whose
-    axes or rows do not say it themselves."""
+    """Folder of domain a, before that of --data; so the others."""
     b: Annotated[Path | None, shown("PATH")] = None
     """Folder of domain b."""
     a_classes: Annotated[Path | None, shown("PATH")] = None
@@ -405,6 +506,10 @@ def setting_names(model: type[BaseModel]) -> list[str]:
     return names
 
 
+_SHORT = reprlib.Repr()  # whose limits are arguments from Python 3.12 on
+_SHORT.maxstring = _SHORT.maxother = 200  # of what someone has written in place of a value
+
+
 def explain(problem: ValidationError, model: type[BaseModel]) -> str:
     """The first thing wrong, in one line: a wrong name with the nearest right one, a wrong value with what may be."""
     first = problem.errors(include_url=False)[0]
@@ -418,4 +523,7 @@ def explain(problem: ValidationError, model: type[BaseModel]) -> str:
         return f"the setting {name!r} is missing"
     if first["type"] == "value_error":
         return f"{name}: {first['msg'].removeprefix('Value error, ')}"
-    return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]} (it is {first['input']!r})"
+    what = f"{first['msg'][0].lower()}{first['msg'][1:]}"
+    if first["type"] == "json_invalid":
+        return what
+    return f"{name}: {what} (it is {_SHORT.repr(first['input'])})"

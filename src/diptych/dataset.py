@@ -1,8 +1,6 @@
 """Two folders, perhaps class maps and pairs -> a checked `Dataset`. Every problem is found here, before training."""
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,20 +8,33 @@ from typing import Any, Literal
 import numpy as np
 
 from diptych.errors import DiptychError, some
-from diptych.images import Classes, UnreadableImageError, list_images, open_image, read_class_map
+from diptych.fitting import Fit, too_small
+from diptych.images import (
+    RGB,
+    Classes,
+    PixelFormat,
+    UnreadableImageError,
+    check_channels,
+    convertible,
+    list_images,
+    spoken,
+)
+from diptych.looks import Reading, look_through
 from diptych.pairs import read_pairs, read_rows, same_stem
 
 Progress = Callable[[int, int], None]  # (done, total)
+READ_WHOLE = 20_000  # images of a folder at most: some minutes of decoding
 
 
 @dataclass(frozen=True, eq=False)
 class Domain:
-    """One side: a folder, its images by name and size, and its classes if it is a class map."""
+    """One side: a folder, its images by name and size, its classes if it is a class map, and what it is made of."""
 
     folder: Path
     names: tuple[str, ...]
     sizes: tuple[tuple[int, int], ...]  # (width, height) each
     classes: Classes | None = None
+    form: PixelFormat = RGB  # of pictures; class maps are shown in colours of 8 bits
 
     def file(self, index: int) -> Path:
         """Path of image `index`."""
@@ -56,6 +67,7 @@ class Dataset:
             "pairs": [[self.a.names[i], self.b.names[j]] for i, j in self.pairs],
             "unpaired_a": [from_a.names[i] for i in self.unpaired_a],
             "unpaired_b": [from_b.names[j] for j in self.unpaired_b],
+            "bits": {"a": self.a.form.bits, "b": self.b.form.bits},
         }
 
 
@@ -63,52 +75,65 @@ def open_domain(
     folder: Path,
     classes: Classes | None,
     *,
+    channels: int = 3,
     smallest: tuple[int, int] = (1, 1),
+    fit: Fit = "stretch",
     skip_unreadable: bool | None = False,
     progress: Progress | None = None,
     names: Sequence[str] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> tuple[Domain, list[str]]:
-    """Read every image of `folder` once (or only `names`); return the domain and the problems that were skipped.
+    """Look at every image of `folder` (or only `names`); return the domain and the problems that were skipped.
 
-    Raises `DiptychError` naming the files that cannot be read (unless they are to be skipped; None: they never may be),
-    that hold values unknown to `classes`, or that are narrower or lower than `smallest` = (width, height).
+    An image that has not changed since it was last looked at is not read again, and of more than `READ_WHOLE` only the
+    heads are read, unless the unreadable ones are to be skipped; `note` is told so.
+
+    The domain has `channels` of 16 bits where one of its files has so many, else of 8. Raises `DiptychError` naming the
+    files that cannot be read (unless they are to be skipped; None: they never may be), that have other bands than
+    become `channels`, that hold values unknown to `classes`, or that are too small for `smallest` = (width, height).
     """
     names = list_images(folder) if names is None else names
-
-    def look(name: str) -> tuple[int, int] | DiptychError:
-        path = folder / name
+    reading = Reading(classes, heads=len(names) > READ_WHOLE and not skip_unreadable)
+    if reading.heads and note is not None:
+        note(
+            f"{folder}: of more than {READ_WHOLE:,} images only the heads are read; a damaged one would end the "
+            "training, diptych check and --skip-unreadable find it before"
+        )
+    good: list[str] = []
+    sizes: list[tuple[int, int]] = []
+    wrong: list[DiptychError] = []
+    same: dict[tuple[int, int], tuple[int, int]] = {}  # of 100,000 images of one size, one tuple
+    bits = 8
+    for done, (name, seen) in enumerate(zip(names, look_through(folder, names, reading, note), strict=True), start=1):
         try:
-            if classes is not None:
-                height, width = read_class_map(path, classes).shape
-                return width, height
-            return open_image(path).size
+            if isinstance(seen, DiptychError):
+                raise seen
+            if classes is None and not convertible(seen.header, channels):
+                check_channels(seen.header, channels, spoken(folder / name))
         except DiptychError as problem:
-            return problem
+            wrong.append(problem)
+        else:
+            good.append(name)
+            sizes.append(same.setdefault(seen.header.size, seen.header.size))
+            bits = max(bits, seen.header.bits)
+        if progress is not None:
+            progress(done, len(names))
 
-    found: list[tuple[int, int] | DiptychError] = []
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for answer in threads.map(look, names):
-            found.append(answer)
-            if progress is not None:
-                progress(len(found), len(names))
-
-    wrong = [answer for answer in found if isinstance(answer, DiptychError)]
     fatal = [problem for problem in wrong if not (skip_unreadable and isinstance(problem, UnreadableImageError))]
     if fatal:
         others = f" ({len(fatal) - 1} more files like it)" if len(fatal) > 1 else ""
         may_skip = skip_unreadable is not None and isinstance(fatal[0], UnreadableImageError)
         way_out = ", or --skip-unreadable" if may_skip else ""
         raise DiptychError(f"{fatal[0]}{way_out}{others}")
-    good = [(name, size) for name, size in zip(names, found, strict=True) if not isinstance(size, DiptychError)]
     if wrong and not good:
         raise DiptychError(f"{folder}: none of its images can be read; give another folder")
-    small = [f"{name} ({w}x{h})" for name, (w, h) in good if w < smallest[0] or h < smallest[1]]
+    small = [f"{name} ({w}x{h})" for name, (w, h) in zip(good, sizes, strict=True) if too_small((w, h), smallest, fit)]
     if small:
         raise DiptychError(
             f"{folder}: smaller than the crop of {smallest[0]}x{smallest[1]}: {some(small)}; give a smaller --size"
         )
-    domain = Domain(folder, tuple(name for name, _ in good), tuple(size for _, size in good), classes)
-    return domain, [str(problem) for problem in wrong]
+    form = RGB if classes is not None else PixelFormat(channels, bits)
+    return Domain(folder, tuple(good), tuple(sizes), classes, form), [str(problem) for problem in wrong]
 
 
 def with_pairs(dataset: Dataset, pairs: str, seed: int) -> Dataset:

@@ -13,7 +13,7 @@ from diptych import __version__, commands
 from diptych.config import DemoSettings, EvaluateSettings, JudgeSettings, OptimSettings, SelectSettings, TrainSettings
 from diptych.display import Display, Silent
 from diptych.errors import DiptychError
-from diptych.files import write_text
+from diptych.files import write_png, write_text
 from diptych.images import list_images, open_image, read_class_map, read_pixels
 from diptych.pairs import read_rows
 from diptych.pictures import grid
@@ -201,4 +201,4 @@ def _draw_comparison(unseen: Path, runs: dict[str, Path], path: Path) -> None:
             row.append(np.asarray(translator(open_image(photo)).convert("RGB")))
         row.append(CLASSES.paint(read_class_map(unseen / "labels" / name, CLASSES)))
         rows.append(row)
-    grid(rows, ["photo", *translators, "truth"]).save(path)
+    write_png(path, grid(rows, ["photo", *translators, "truth"]))

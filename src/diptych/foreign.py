@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from diptych.errors import DiptychError, first_line
 from diptych.networks import FCN8s, make_generator
-from diptych.weights import read_weights
+from diptych.weights import read_weights, shape
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 WANTED = "give a *_net_G*.pth of pytorch-CycleGAN-and-pix2pix"
@@ -66,7 +66,7 @@ def read_generator(path: Path) -> tuple[dict[str, Any], nn.Module]:
         weights[name] = state.pop(public)
         if weights[name].shape != mine.shape:
             raise DiptychError(
-                f"{path}: {public!r} is {_shape(weights[name])}, where {describe(architecture)} has {_shape(mine)}; "
+                f"{path}: {public!r} is {shape(weights[name])}, where {describe(architecture)} has {shape(mine)}; "
                 f"{WANTED}"
             )
     if state:
@@ -80,7 +80,9 @@ def describe(architecture: Mapping[str, Any]) -> str:
     kind = architecture["generator"]
     size = f"{architecture['blocks']} blocks" if kind == "resnet" else f"depth {architecture['depth']}"
     dropout = "" if architecture["dropout"] else "no "
-    return f"a {kind} for RGB ({size}, ngf {architecture['ngf']}, {architecture['norm']} norm, {dropout}dropout)"
+    ends = architecture["in_channels"], architecture["out_channels"]
+    images = "for RGB" if ends == (3, 3) else f"from {ends[0]} to {ends[1]} channels"
+    return f"a {kind} {images} ({size}, ngf {architecture['ngf']}, {architecture['norm']} norm, {dropout}dropout)"
 
 
 def load_vgg16(network: FCN8s, where: str) -> None:
@@ -106,7 +108,7 @@ def load_vgg16(network: FCN8s, where: str) -> None:
         # torchvision flattens its (512, 7, 7) features, so that each row of its weights is a kernel laid out flat.
         if tensor.shape not in (mine.shape, (len(mine), mine[0].numel())):
             raise DiptychError(
-                f"{where}: {found[0]!r} is {_shape(tensor)}, where this network has {_shape(mine)} (VGG-16's own "
+                f"{where}: {found[0]!r} is {shape(tensor)}, where this network has {shape(mine)} (VGG-16's own "
                 f"with --ngf 64); {WANTED_VGG16}"
             )
         weights[name] = tensor.reshape(mine.shape)
@@ -114,17 +116,19 @@ def load_vgg16(network: FCN8s, where: str) -> None:
 
 
 def _recognised(state: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
-    """The architecture that the names, and the width of the first convolution, speak of."""
+    """The architecture that the names, and the first and last convolution, speak of."""
     blocks = {name.split(".")[1] for name in state if name.startswith("model.") and ".conv_block." in name}
     first = "model.1.weight" if blocks else "model.model.0.weight"
-    if first not in state or state[first].ndim != 4 or len(state[first]) == 0:
+    if first not in state or state[first].ndim != 4 or 0 in state[first].shape:
         if "model.0.weight" in state or "net.0.weight" in state:
             raise DiptychError(f"{path}: holds a discriminator (*_net_D*.pth), which translates nothing; {WANTED}")
         raise DiptychError(
             f"{path}: holds no generator known here: no convolution {first!r}, but {next(iter(state), 'nothing')!r}; "
             f"{WANTED}"
         )
-    common = {"in_channels": 3, "out_channels": 3, "ngf": len(state[first])}
+    last, axis = (f"model.{17 + len(blocks)}.weight", 0) if blocks else ("model.model.3.weight", 1)
+    ends = state[last].shape[axis] if last in state and state[last].ndim == 4 else 0
+    common = {"in_channels": state[first].shape[1], "out_channels": ends or 3, "ngf": len(state[first])}
     if blocks:
         size = {"generator": "resnet", "blocks": len(blocks)}
         batch_norm = "model.2.weight" in state
@@ -175,7 +179,3 @@ def _fetched(name: str) -> Path:
             f"{name}: no such file, and its weights cannot be fetched from the hub ({first_line(problem)}); "
             "give a .pth or .safetensors file of VGG-16's weights"
         ) from None
-
-
-def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "a single number"

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from diptych.errors import DiptychError, nearest, some
 from diptych.files import write_text
+from diptych.reading import leads_out, read_table
 
 
 def same_stem(names: Sequence[str], others: Sequence[str], folder: Path) -> dict[str, str]:
@@ -38,9 +39,14 @@ def _stem(name: str) -> str:
 def write_pairs(path: Path, rows: Sequence[tuple[str, str]]) -> None:
     """Write the columns a,b; an empty b waits for its partner."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("a", "b"))
-    writer.writerows(rows)
+    plain = csv.writer(text, lineterminator="\n")
+    quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    plain.writerow(("a", "b"))
+    for row in rows:
+        # Alone, a carriage return is quoted by newer versions of Python only.
+        writer = quoting if any("\r" in name for name in row) else plain
+        # Readers take off a blank at the front; behind "./" it is a part of the name.
+        writer.writerow([name if name == name.strip() else f"./{name}" for name in row])
     write_text(path, text.getvalue())
 
 
@@ -49,16 +55,8 @@ def read_two_columns(path: Path, left: str, right: str) -> tuple[list[str], list
 
     Raises `DiptychError` for a file that cannot be read.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            head = file.readline()
-            file.seek(0)
-            # Spreadsheets write semicolons where the comma is the decimal point.
-            reader = csv.DictReader(file, restval="", delimiter=";" if ";" in head and "," not in head else ",")
-            columns = list(reader.fieldnames or [])
-            return columns, [((row.get(left) or "").strip(), (row.get(right) or "").strip()) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as problem:
-        raise DiptychError(f"{path}: cannot be read ({problem}); give a CSV with the columns {left},{right}") from None
+    columns, rows = read_table(path, f"the columns {left},{right}")
+    return columns, [((row.get(left) or "").strip(), (row.get(right) or "").strip()) for row in rows]
 
 
 def read_rows(path: Path) -> list[tuple[str, str]]:
@@ -69,12 +67,16 @@ def read_rows(path: Path) -> list[tuple[str, str]]:
     columns, rows = read_two_columns(path, "a", "b")
     if "a" not in columns:
         raise DiptychError(f"{path}: has no column a; its first line must be a,b")
-    rows = [row for row in dict.fromkeys(rows) if any(row)]
     for name in (name for row in rows for name in row if name):
-        parts = PurePosixPath(name).parts
-        if PurePosixPath(name).is_absolute() or ".." in parts or "\0" in name:
+        if leads_out(name):
             raise DiptychError(f"{path}: {name!r} leads out of its folder; give names relative to it")
-    return rows
+    rows = [(_tidy(left), _tidy(right)) for left, right in rows]
+    return [row for row in dict.fromkeys(rows) if any(row)]
+
+
+def _tidy(name: str) -> str:
+    """`name` without needless steps such as "./"; an empty one stays empty."""
+    return name and PurePosixPath(name).as_posix()
 
 
 def read_pairs(path: Path, a: tuple[Path, Sequence[str]], b: tuple[Path, Sequence[str]]) -> list[tuple[str, str]]:

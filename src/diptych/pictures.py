@@ -57,6 +57,15 @@ def contact_sheet(
     return sheet
 
 
+def matted(picture: Pixels, bars: tuple[tuple[int, int], tuple[int, int]]) -> Pixels:
+    """An RGB picture `(H, W, 3)` on paper: so many pixels ((above, below), (left, right)) of it."""
+    height, width = picture.shape[:2]
+    (above, below), (left, right) = bars
+    sheet = np.array(Image.new("RGB", (left + width + right, above + height + below), PAPER))
+    sheet[above : above + height, left : left + width] = picture
+    return sheet
+
+
 def grid(rows: Sequence[Sequence[Pixels]], titles: Sequence[str], scale: int | None = None) -> Image.Image:
     """Rows of same-sized pictures under column titles: input, translation, truth.
 

@@ -2,7 +2,6 @@
 
 import base64
 import html
-import json
 import math
 import re
 import struct
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import DiptychError
 from diptych.files import write_bytes
+from diptych.reading import log_line
 
 Curve = NDArray[np.float64]  # (n, 2): step and value, by rising step
 
@@ -135,11 +135,8 @@ def _lines(path: Path) -> Iterator[dict[str, object]]:
         return
     with path.open(encoding="utf-8", errors="replace") as file:
         for text in file:
-            try:
-                line = json.loads(text)
-            except ValueError:
-                continue  # cut in half when the run was killed, perhaps with the resumed run's first line behind it
-            if isinstance(line, dict):
+            line = log_line(text)
+            if line is not None:  # else cut in half by a kill, perhaps with the resumed run's first line behind it
                 yield line
 
 
@@ -420,6 +417,18 @@ tbody tr:hover { background: color-mix(in srgb, var(--rule) 35%, transparent) }
 * + .wide { margin-top: 36px }
 circle { fill: var(--c); stroke: var(--card); stroke-width: 1 }
 .hollow { fill: var(--card); stroke: var(--c); stroke-width: 1.4 }
+.finding { margin-top: 24px; padding: 2px 0 2px 18px; border-left: 4px solid var(--c) }
+.finding p { margin: 0; overflow-wrap: anywhere; max-width: 70em }
+.finding b { color: var(--c); margin-right: 8px }
+.thumbs { display: flex; flex-wrap: wrap; gap: 14px; margin-top: 12px }
+.thumbs + .note { margin-top: 26px }
+.thumbs figure > div { display: flex; gap: 3px }
+.thumbs img { display: block; height: 120px; width: auto; max-width: 100%; border-radius: 4px;
+  outline: 1px solid var(--rule) }
+.thumbs figcaption { font-size: 12.5px; color: var(--soft); margin-top: 4px; max-width: 30em }
+.bars td:last-child { width: 40% }
+.bars i { display: block; height: 12px; min-width: 1px; border-radius: 2px; outline: 1px solid var(--rule) }
+rect { fill: var(--c) }
 details { margin-top: 20px }
 summary { cursor: pointer; font-weight: 600 }
 """

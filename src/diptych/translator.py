@@ -1,8 +1,10 @@
 """A trained thing: generators and what one must know to use them. A folder on disk, a function on images in memory."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,16 +13,37 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from diptych.errors import DiptychError
-from diptych.files import write_json
-from diptych.images import Classes, ClassMap, Floats, class_map_of, open_image, pixels_of, to_float, to_pixels
-from diptych.networks import make_generator
+from diptych.bands import Bands
+from diptych.errors import DiptychError, reason
+from diptych.files import write_json, write_tensors
+from diptych.fitting import Fit, Fitted, fitted
+from diptych.images import (
+    RGB,
+    Classes,
+    ClassMap,
+    Floats,
+    PixelFormat,
+    Pixels,
+    class_map_of,
+    open_image,
+    pixels_of,
+    spoken,
+    to_float,
+    to_image,
+    to_pixels,
+)
+from diptych.networks import checked_architecture, make_generator
+from diptych.networks.dropout import PlacedDropout
+from diptych.saved import Checkpoints, SavedClasses, SavedTranslator, read_record
+from diptych.tiling import Needs, mirrored, needs, run_in_windows
+from diptych.weights import check_fit, read_checked, sha256, tensors_in
 
 At = Literal["training", "native"]
+CONFIG, WEIGHTS = "config.json", "model.safetensors"  # of each direction
+IN_MEMORY = "the image to translate"
+Array = NDArray[np.unsignedinteger[Any]]
 SMALLEST_INPUT = 8  # pixels a side, below which reflection padding has nothing to reflect
 
 
@@ -33,6 +56,17 @@ class TranslatorSpec:
     direction: str  # the way taken unless another is asked for
     classes: Mapping[str, Classes | None]  # domain -> its classes, if it is a class map
     train_mode: bool  # keep dropout and batch statistics alive, as pix2pix does
+    forms: Mapping[str, PixelFormat] = field(default_factory=lambda: {"a": RGB, "b": RGB})  # domain -> channels, bits
+    fit: Fit = "stretch"  # how images of another shape become the size
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How an image too large for memory is translated at its own size: the same to rounding."""
+
+    side: int = 512  # of a window, in pixels: memory grows with its square
+    scratch: Path = Path(tempfile.gettempdir())  # a folder for what the layers pass on, see `Translator.needs`
+    progress: Callable[[float], None] = lambda _: None  # hears the share done, 0 to 1
 
 
 class Translator:
@@ -52,101 +86,192 @@ class Translator:
 
         Raises `DiptychError` where there is none, or where weights and description do not match.
         """
-        folder = checkpoint_folder(Path(folder), checkpoint)
+        given, folder = Path(folder), checkpoint_folder(Path(folder), checkpoint)
         try:
-            record = json.loads((folder / "translator.json").read_text())
-            generators, architectures = {}, {}
-            for direction in record["directions"]:
-                architectures[direction] = json.loads((folder / direction / "config.json").read_text())
-                generator = make_generator(architectures[direction])
-                generator.load_state_dict(load_file(folder / direction / "model.safetensors"))
+            record = read_record(folder / "translator.json", SavedTranslator)
+            generators: dict[str, nn.Module] = {}
+            architectures: dict[str, dict[str, Any]] = {}
+            for direction in record.directions:
+                architectures[direction], generator = _read_generator(folder, direction, record)
                 generators[direction] = generator.to(device)
             spec = TranslatorSpec(
                 architectures=architectures,
-                size=(int(record["size"][0]), int(record["size"][1])),
-                direction=record["direction"],
-                classes={domain: _classes_from_record(record["classes"][domain]) for domain in ("a", "b")},
-                train_mode=bool(record["train_mode"]),
+                size=record.size,
+                direction=record.direction,
+                classes={domain: _classes_from_record(record.classes[domain]) for domain in ("a", "b")},
+                train_mode=record.train_mode,
+                forms={domain: PixelFormat(form.channels, form.bits) for domain, form in record.forms.items()},
+                fit=record.fit,
             )
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as problem:
-            why = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-            raise DiptychError(f"{folder}: holds no translator that can be loaded ({why})") from None
+            for direction in record.directions:
+                _check_channels(spec, direction)
+        except DiptychError as problem:
+            if checkpoint_folder(given, checkpoint) != folder:  # a training has cleared it away meanwhile
+                return cls.from_pretrained(given, checkpoint, device)
+            raise DiptychError(f"{folder}: holds no translator that can be loaded: {problem}") from None
         return cls(generators, spec)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write translator.json and, for each direction, config.json and model.safetensors."""
         folder = Path(folder)
         for direction, generator in self.generators.items():
-            (folder / direction).mkdir(parents=True, exist_ok=True)
-            write_json(folder / direction / "config.json", dict(self.spec.architectures[direction]))
+            write_json(folder / direction / CONFIG, dict(self.spec.architectures[direction]))
             weights = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
-            save_file(weights, folder / direction / "model.safetensors")
+            write_tensors(folder / direction / WEIGHTS, weights)
+        files = [f"{direction}/{name}" for direction in self.generators for name in (CONFIG, WEIGHTS)]
         record = {
-            "format": 1,
+            "format": 2,
             "directions": list(self.generators),
             "direction": self.spec.direction,
             "size": list(self.spec.size),
             "classes": {domain: _classes_to_record(classes) for domain, classes in self.spec.classes.items()},
             "train_mode": self.spec.train_mode,
+            "forms": {domain: asdict(form) for domain, form in self.spec.forms.items()},
+            "fit": self.spec.fit,
+            "sha256": {name: sha256(folder / name) for name in files},
         }
         write_json(folder / "translator.json", record)
 
     def __call__(
         self,
-        image: str | Path | Image.Image | NDArray[np.uint8],
+        image: str | Path | Image.Image | Bands | Pixels,
         direction: str | None = None,
         *,
         at: At = "training",
         raw: bool = False,
+        tiles: Tiles | None = None,
     ) -> Image.Image:
-        """Translate one image, a file, a PIL image or uint8 pixels `(H, W, 3)`; the answer has its size.
+        """Translate one image, a file, a PIL image or pixels `(H, W, C)` of 8 or 16 bits; the answer has its size.
 
         `direction` is "a_to_b" or "b_to_a" (default: the run's own).
 
         Where the target is a class map the answer is a palette image of class ids, each pixel the class of the nearest
         colour (of the largest logit), unless `raw` asks for the colours as generated (as expected). `at="native"` shows
-        the network the image at its own size instead of the training size.
+        the network the image at its own size instead of the training size; with `tiles` that takes less memory. Raises
+        `DiptychError` where Pillow has no mode for the target, 16-bit colour or more than four bands: `pixels` gives
+        any.
         """
         direction = self.checked_direction(direction)
-        if at not in ("training", "native"):
-            raise DiptychError(f"at={at!r}: the size at which the network sees an image is 'training' or 'native'")
-        if isinstance(image, (str, Path)):
-            opened = open_image(Path(image))
-        else:
-            opened = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-        output = self.output(opened, direction, at=at)
         classes = self.target_classes(direction)
         if classes is None or raw:
-            return Image.fromarray(to_pixels(self.colours(output, direction)))
-        return classes.to_image(self.class_map(output, direction))
+            return to_image(self.pixels(image, direction, at=at, tiles=tiles))
+
+        def decode(output: Floats) -> Array:
+            return self.class_map(output, direction)
+
+        return classes.to_image(np.asarray(self._translated(image, direction, at, tiles, decode), np.uint8))
+
+    def pixels(
+        self,
+        image: str | Path | Image.Image | Bands | Pixels,
+        direction: str | None = None,
+        *,
+        at: At = "training",
+        tiles: Tiles | None = None,
+    ) -> Pixels:
+        """Translate one image to an array `(H, W, C)` of its size, in the channels and bits of the target.
+
+        Where the target is a class map these are the colours as generated (as expected), uint8 `(H, W, 3)`.
+        """
+        way = self.checked_direction(direction)
+
+        def decode(output: Floats) -> Array:
+            return to_pixels(self.colours(output, way), self.spec.forms[way[-1]].bits)
+
+        return self._translated(image, way, at, tiles, decode)
+
+    def needs(self, size: tuple[int, int], direction: str) -> Needs:
+        """What an image of `size` = (width, height) takes at its own size, at once or in tiles."""
+        generator = self.generators[direction]
+        with self._at_work(generator):
+            width, height = (length + _padding(length, _multiple(generator)) for length in size)
+            return needs(generator, self._channels(direction), height, width)
+
+    def _translated(
+        self,
+        image: str | Path | Image.Image | Bands | Pixels,
+        direction: str,
+        at: At,
+        tiles: Tiles | None,
+        decode: Callable[[Floats], Array],
+    ) -> Array:
+        """What `decode` makes of the output for `image`, `(H, W)` or `(H, W, C)`; of tiles it sees one at a time."""
+        opened, where = _opened(image)
+        if tiles is None:
+            return decode(self.output(opened, direction, at=at, where=where))
+        if at != "native":
+            raise DiptychError("tiles are for images seen at their own size: say at='native'")
+        pixels = self._pixels_seen(opened, direction, opened.size, where)
+        height, width, channels = pixels.shape
+        generator = self.generators[direction]
+        below, right = (_padding(length, _multiple(generator)) for length in (height, width))
+        answer: list[Array] = []  # one, as soon as its shape is known
+
+        def read(rows: range, columns: range) -> Tensor:
+            window = pixels[mirrored(rows, height)[:, None], mirrored(columns, width)]
+            return torch.from_numpy(to_float(window))[None]
+
+        def write(rows: range, columns: range, window: Tensor) -> None:
+            part = decode(window[0].float().cpu().numpy())
+            if not answer:
+                answer.append(np.empty((height, width, *part.shape[2:]), part.dtype))
+            answer[0][rows.start : rows.stop, columns.start : columns.stop] = part
+
+        with self._at_work(generator):
+            run_in_windows(
+                generator,
+                (channels, height + below, width + right),
+                read,
+                write,
+                tile=tiles.side,
+                scratch=tiles.scratch,
+                size=(height, width),
+                progress=tiles.progress,
+            )
+        return answer[0]
 
     def output(
-        self, image: Image.Image, direction: str, *, at: At = "training", size: tuple[int, int] | None = None
+        self,
+        image: Image.Image | Bands,
+        direction: str,
+        *,
+        at: At = "training",
+        size: tuple[int, int] | None = None,
+        where: str = IN_MEMORY,
     ) -> Floats:
         """The generator's output for `image`, float32, resized bilinearly to `size`; shrinking is antialiased.
 
-        Colours `(3, H, W)` in [-1, 1] or, of a generator that ends in class logits, `(K, H, W)`: `colours` and
-        `class_map` read either. `size` = (width, height) is the image's own unless given.
+        Colours `(C, H, W)` in [-1, 1] or, of a generator that ends in class logits, `(K, H, W)`: `colours` and
+        `class_map` read either. `size` = (width, height) is the image's own unless given. What `fit` has put around the
+        image is cut away. Raises `DiptychError` naming `where` for an image that the source domain cannot hold.
         """
+        if at not in ("training", "native"):
+            raise DiptychError(f"at={at!r}: the size at which the network sees an image is 'training' or 'native'")
         width, height = size or image.size
-        seen = self.spec.size if at == "training" else image.size
-        classes = self.spec.classes[direction[0]]
-        if classes is not None:
-            pixels = classes.paint(class_map_of(image, classes, "the image to translate", seen))
-        else:
-            pixels = pixels_of(image, seen)
-        generator = self.generators[direction]
-        multiple = int(generator.size_multiple)  # type: ignore[arg-type]
-        below, right = (_padding(length, multiple) for length in (seen[1], seen[0]))
-        pixels = np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="reflect")
+        seen = fitted(image.size, self.spec.size, self.spec.fit) if at == "training" else Fitted(image.size, image.size)
+        pixels = self._pixels_seen(image, direction, seen.scaled, where)
+        multiple = _multiple(self.generators[direction])
+        (above, below), (left, right) = seen.bars
+        below, right = below + _padding(seen.canvas[1], multiple), right + _padding(seen.canvas[0], multiple)
+        pixels = np.pad(pixels, ((above, below), (left, right), (0, 0)), mode="reflect")
         with torch.inference_mode():
             out = self.run(torch.from_numpy(to_float(pixels))[None], direction)  # (1, C, H, W)
-            out = out[:, :, : seen[1], : seen[0]]
+            out = out[:, :, above : above + seen.scaled[1], left : left + seen.scaled[0]]
             answer: Floats = resized(out, (width, height))[0].float().cpu().numpy()
         return answer
 
+    def _pixels_seen(self, image: Image.Image | Bands, direction: str, size: tuple[int, int], where: str) -> Pixels:
+        """The image as the network is shown it, `(H, W, C)` at `size` = (width, height); a class map in its colours."""
+        classes = self.spec.classes[direction[0]]
+        if classes is not None:
+            return classes.paint(class_map_of(image, classes, where, size))
+        return pixels_of(image, size, form=self.spec.forms[direction[0]], where=where)
+
+    def _channels(self, direction: str) -> int:
+        return 3 if self.spec.classes[direction[0]] else self.spec.forms[direction[0]].channels
+
     def colours(self, output: Floats, direction: str) -> Floats:
-        """`output` as colours in [-1, 1], float32 `(3, H, W)`; of class logits the colour to be expected."""
+        """`output` as colours in [-1, 1], float32 `(C, H, W)`; of class logits the colour to be expected."""
         if not self._ends_in_logits(direction):
             return output
         classes = self.spec.classes[direction[-1]]
@@ -170,17 +295,22 @@ class Translator:
     def run(self, images: Tensor, direction: str) -> Tensor:
         """`(B, C, H, W)` in [-1, 1] through a generator, on its device; dropout, where alive, always draws the same."""
         generator = self.generators[direction]
-        device = next(generator.parameters()).device
+        with self._at_work(generator), PlacedDropout():
+            out: Tensor = generator(images.to(self.device(direction)))
+        return out
+
+    def device(self, direction: str) -> torch.device:
+        """Where that generator is."""
+        return next(self.generators[direction].parameters()).device
+
+    @contextmanager
+    def _at_work(self, generator: nn.Module) -> Iterator[None]:
+        """The generator in the mode it translates in; it is left as it was."""
         was_training = generator.training
         statistics = [(buffer, buffer.clone()) for buffer in generator.buffers()]
-        accelerator = device.type if device.type != "cpu" else "cuda"
-        forked = [] if device.type == "cpu" else [device.index or 0]
         generator.train(self.spec.train_mode)
         try:
-            with torch.random.fork_rng(forked, device_type=accelerator):
-                torch.manual_seed(0)
-                out: Tensor = generator(images.to(device))
-            return out
+            yield
         finally:
             generator.train(was_training)
             for buffer, before in statistics:  # batch statistics of what is translated are no part of the training
@@ -203,6 +333,20 @@ class Translator:
         return direction
 
 
+def _opened(image: str | Path | Image.Image | Bands | Pixels) -> tuple[Image.Image | Bands, str]:
+    """The image, and what messages call it."""
+    if isinstance(image, (str, Path)):
+        return open_image(Path(image)), spoken(Path(image))
+    if not isinstance(image, np.ndarray):
+        return image, IN_MEMORY
+    if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3):
+        raise DiptychError(
+            f"an array of {image.dtype} and shape {image.shape} is no image; give uint8 or uint16 pixels (H, W, C)"
+        )
+    values = image if image.ndim == 3 else image[..., None]
+    return Bands(values, alpha=values.shape[2] in (2, 4)), IN_MEMORY
+
+
 def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
     """`(B, C, H, W)` continuous images at `size` = (width, height), bilinearly; shrinking is antialiased."""
     width, height = size
@@ -219,13 +363,45 @@ def checkpoint_folder(folder: Path, checkpoint: str) -> Path:
         return folder
     if not folder.is_dir():
         raise DiptychError(f"{folder}: no such folder; give the folder of a run")
+    if not (folder / "checkpoints.json").exists():
+        raise DiptychError(f"{folder}: holds no checkpoint; give the folder of a run that has saved one")
+    record = read_record(folder / "checkpoints.json", Checkpoints)
+    return folder / "checkpoints" / (record.best if checkpoint == "best" else record.last).name
+
+
+def _read_generator(folder: Path, direction: str, record: SavedTranslator) -> tuple[dict[str, Any], nn.Module]:
+    """A generator with its architecture. Its shapes are compared before any memory is taken for it."""
+    config, weights = f"{direction}/{CONFIG}", f"{direction}/{WEIGHTS}"
     try:
-        record = json.loads((folder / "checkpoints.json").read_text())
-        return folder / "checkpoints" / str(record[checkpoint]["name"])
-    except FileNotFoundError:
-        raise DiptychError(f"{folder}: holds no checkpoint; give the folder of a run that has saved one") from None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise DiptychError(f"{folder / 'checkpoints.json'}: damaged; it names no {checkpoint} checkpoint") from None
+        text = read_checked(folder / config, record.digest(config))
+        architecture = checked_architecture(json.loads(text))
+    except (ValueError, RecursionError) as problem:
+        raise DiptychError(f"{config}: {reason(problem)}; copy the folder again, whole") from None
+    tensors = tensors_in(read_checked(folder / weights, record.digest(weights)), Path(weights))
+    with torch.device("meta"):
+        check_fit(make_generator(architecture), tensors, weights)
+    generator = make_generator(architecture)
+    generator.load_state_dict(tensors)
+    return architecture, generator
+
+
+def _check_channels(spec: TranslatorSpec, direction: str) -> None:
+    """Raises `DiptychError` where a generator does not take or give what the translator says of its domains."""
+    architecture, classes = spec.architectures[direction], spec.classes[direction[-1]]
+    wanted = {
+        "in_channels": 3 if spec.classes[direction[0]] else spec.forms[direction[0]].channels,
+        "out_channels": 3 if classes else spec.forms[direction[-1]].channels,
+    }
+    if architecture.get("head") == "logits":
+        wanted["out_channels"] = len(classes.kept) if classes else 0
+    for name, number in wanted.items():
+        found = architecture.get(name, 3)
+        if found != number:
+            raise DiptychError(f"{direction}/{CONFIG}: {name} is {found}, where translator.json makes it {number}")
+
+
+def _multiple(generator: nn.Module) -> int:
+    return int(generator.size_multiple)  # type: ignore[arg-type]
 
 
 def _padding(length: int, multiple: int) -> int:
@@ -243,8 +419,7 @@ def _classes_to_record(classes: Classes | None) -> dict[str, Any] | None:
     }
 
 
-def _classes_from_record(record: dict[str, Any] | None) -> Classes | None:
+def _classes_from_record(record: SavedClasses | None) -> Classes | None:
     if record is None:
         return None
-    colours = np.array(record["colours"], np.uint8)
-    return Classes(tuple(record["ids"]), tuple(record["names"]), colours, record["void"])
+    return Classes(record.ids, record.names, np.array(record.colours, np.uint8), record.void)

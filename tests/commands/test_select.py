@@ -112,6 +112,7 @@ def test_a_nested_selection_is_trained_on(folders: Folders, tmp_path: Path, caps
         "pairs": [[left, left] for left, _ in rows_of(sel / "pairs.csv")],
         "unpaired_a": unpaired,
         "unpaired_b": unpaired,
+        "bits": {"a": 8, "b": 8},
     }
 
 

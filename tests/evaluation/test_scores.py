@@ -20,7 +20,7 @@ from diptych.evaluation.classes import ClassScores
 from diptych.evaluation.pictures import PictureScores
 from diptych.evaluation.record import comparison_rows, differences, flat_intervals, flat_scores, table_rows
 from diptych.evaluation.scoring import labelled_files, score_folder
-from diptych.images import Classes, to_float
+from diptych.images import Classes, PixelFormat, read_pixels, to_float, write_pixels
 
 COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 0, 0]], np.uint8)
 CLASSES = Classes((10, 20, 30, 99), ("red", "green", "blue", "void"), COLOURS, 3)
@@ -88,6 +88,42 @@ def test_picture_scores() -> None:
     assert result["psnr"] == pytest.approx(-10 * log10((128 * 19**2 + 20**2) / 768 / 255**2))
     assert result["tolerance_accuracy"] == pytest.approx(255 / 256)
     assert len(scores) == 1
+
+
+def test_sixteen_bits_are_scored_as_sixteen_bits() -> None:
+    scores = PictureScores(PixelFormat(5, 16))
+    truth = np.zeros((2, 2, 5), np.uint16)
+    off = truth.copy()
+    off[0, 0, 4], off[0, 1, 0] = 20 * 257, 20 * 257 - 1  # the first is no longer within the tolerance
+    scores.add_pixels(off, truth)
+    result = scores.result()
+    assert result["l1"] == pytest.approx((2 * 5140 - 1) / 20 / 65535)
+    assert result["psnr"] == pytest.approx(-10 * log10((5140**2 + 5139**2) / 20 / 65535**2))
+    assert result["tolerance_accuracy"] == pytest.approx(3 / 4)
+    assert "rounded to 16 bits, 5 channels of 16 bits compared" in scores.protocol
+    assert "5140 of 65535" in scores.protocol
+
+
+def test_a_sixteen_bit_truth_is_met_to_the_last_bit() -> None:
+    truth = np.random.default_rng(0).integers(0, 65536, (16, 16, 2)).astype(np.uint16)
+    scores = PictureScores(PixelFormat(2, 16))
+    scores.add(to_float(truth), truth)
+    assert scores.result() == {"l1": 0, "psnr": 100, "ssim": pytest.approx(1), "tolerance_accuracy": 1}
+
+
+def test_folders_are_compared_in_the_truths_depth_and_bands(tmp_path: Path) -> None:
+    truth = np.random.default_rng(0).integers(0, 60000, (12, 13, 6)).astype(np.uint16)
+    for name, bands in (("deep", 6), ("grey", 1)):
+        for folder, pixels in (("ours", truth[..., :bands] + 257), ("theirs", truth[..., :bands])):
+            (tmp_path / name / folder).mkdir(parents=True)
+            write_pixels(tmp_path / name / folder / "x.tif", pixels)
+        files = labelled_files(tmp_path / name / "ours", tmp_path / name / "theirs")
+        scored = score_folder(files, None, keep=tmp_path / name / "kept")
+        assert scored.scores is not None
+        assert scored.form == PixelFormat(6 if bands == 6 else 3, 16)
+        assert scored.scores.result()["l1"] == pytest.approx(257 / 65535)
+        kept = read_pixels(scored.generated[0], form=scored.form)
+        assert np.array_equal(kept[..., 0], truth[..., 0] + 257)
 
 
 def test_means_are_over_images() -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diptych.cache import default_folder, image_key
 from diptych.errors import DiptychError
-from diptych.features.cache import default_folder, image_key, open_cache
+from diptych.features.cache import open_cache
 
 NUMBERS = np.array([1.5, -2, 3], np.float32)
 
@@ -65,7 +66,7 @@ def test_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "features.sqlite").write_bytes(b"no database, but long enough to look at" * 100)
-    with pytest.raises(DiptychError, match=r"features\.sqlite: the cache of features is damaged .*delete this file"):
+    with pytest.raises(DiptychError, match=r"features\.sqlite: the cache is damaged .*delete this file"):
         open_cache(tmp_path, "one").__enter__()
 
 

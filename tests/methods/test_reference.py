@@ -62,7 +62,7 @@ def images(n_pairs: int) -> list[tuple[Tensor, Tensor, int]]:
 
 def train(method: Method, batches: list[Batch]) -> list[dict[str, float]]:
     optimisers = make_optimisers(method, (0.5, 0.999))
-    return [take_step(method, optimisers, batch, lr) for batch, lr in zip(batches, RATES, strict=True)]
+    return [take_step(method, optimisers, batch, lr).terms for batch, lr in zip(batches, RATES, strict=True)]
 
 
 def make(name: str, classes: int | None = None, **options: Any) -> Method:

@@ -136,6 +136,7 @@ def test_a_run_folder_holds_what_it_should(scenes: Path, tmp_path: Path) -> None
     commands.train(settings(scenes, run))
     names = {path.name for path in run.iterdir()}
     assert names == {
+        ".lock",
         "run.json",
         "experiment.yaml",
         "data.json",

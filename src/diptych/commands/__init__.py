@@ -4,10 +4,12 @@ Every function raises `DiptychError`, one line, for anything that the caller can
 input is checked.
 """
 
+from diptych.commands.check import check
 from diptych.commands.evaluate import evaluate
+from diptych.commands.import_dataset import import_dataset
 from diptych.commands.import_weights import import_weights
 from diptych.commands.select import select
 from diptych.commands.train import resume, train
 from diptych.commands.translate import translate
 
-__all__ = ["evaluate", "import_weights", "resume", "select", "train", "translate"]
+__all__ = ["check", "evaluate", "import_dataset", "import_weights", "resume", "select", "train", "translate"]

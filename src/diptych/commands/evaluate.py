@@ -10,8 +10,9 @@ from diptych import __version__
 from diptych.config import EvaluateSettings
 from diptych.display import Display, Silent
 from diptych.errors import DiptychError
-from diptych.files import check_out, write_json
-from diptych.images import list_images, read_classes
+from diptych.files import PART, check_out, delete_folder, write_json, write_png
+from diptych.images import list_images, read_classes, real_path
+from diptych.layouts import read_layout
 from diptych.recipes import load_settings
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def evaluate(settings: EvaluateSettings, display: Display | None = None) -> dict
     truth's size) in translations/; of several runs there is one of each, by the run's name.
     """
     display = display or Silent()
+    settings = _with_data(settings, display)
     _check_evaluate(settings)
 
     from diptych.build import device_named
@@ -73,16 +75,39 @@ def evaluate(settings: EvaluateSettings, display: Display | None = None) -> dict
             }
         if settings.out is not None:
             settings.out.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(settings.out / "translations", ignore_errors=True)  # they may be another run's
+            translations, half = settings.out / "translations", settings.out / f"{PART}translations"
+            shutil.rmtree(half, ignore_errors=True)
             for name, one in measured.items():
                 if settings.extractor or settings.segmenter:
-                    to = settings.out / "translations" / (name if several else "")
-                    shutil.copytree(Path(scratch) / name / "translations", to, dirs_exist_ok=True)
+                    to = half / name if several else half
+                    shutil.copytree(Path(scratch) / name / "translations", to)
                 if isinstance(one.scores, ClassScores):
                     picture = confusion_matrix(one.scores.confusion, one.scores.classes)
-                    picture.save(settings.out / (f"confusion-{name}.png" if several else "confusion.png"))
+                    write_png(settings.out / (f"confusion-{name}.png" if several else "confusion.png"), picture)
+            if translations.exists():
+                delete_folder(translations)  # they may be another run's
+            if half.exists():
+                half.replace(translations)
             write_json(settings.out / "metrics.json", {"format": 2, "diptych": __version__, **record})
     return record
+
+
+def _with_data(settings: EvaluateSettings, display: Display) -> EvaluateSettings:
+    """The settings with what --data stands for in its place: test images, or validation where there are none."""
+    if settings.data is None:
+        if settings.swap:
+            raise DiptychError("--swap is about --data; give it, or exchange --a and --b")
+        return settings
+    layout = read_layout(settings.data, settings.swap)
+    split = "test" if layout.test_b is not None else "val"
+    found = {"a": getattr(layout, f"{split}_a"), "b": getattr(layout, f"{split}_b")}
+    if found["b"] is None:
+        raise DiptychError(f"--data {settings.data}: has neither test nor validation images; give --a and --b")
+    if settings.generated is not None:
+        found = {"b": found["b"], "b_classes": layout.b_classes}
+    found = {name: path for name, path in found.items() if getattr(settings, name) is None}
+    display.note(f"{layout.recognised}; scored: {', '.join(str(path) for path in found.values() if path is not None)}")
+    return settings.model_copy(update={**found, "data": None, "swap": False})
 
 
 def _check_evaluate(settings: EvaluateSettings) -> None:
@@ -94,7 +119,7 @@ def _check_evaluate(settings: EvaluateSettings) -> None:
     if settings.out is not None:
         check_out(settings.out)
         for folder in (settings.a, settings.b, settings.generated):
-            if folder is not None and settings.out.resolve().is_relative_to(folder.resolve()):
+            if folder is not None and settings.out.resolve().is_relative_to(real_path(folder)[0].resolve()):
                 raise DiptychError(
                     f"--out {settings.out}: lies among the images of {folder}; choose a folder elsewhere"
                 )

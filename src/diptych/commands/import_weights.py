@@ -1,12 +1,14 @@
 """`diptych import-weights`: generators of another project become a translator."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from diptych.config import ImportWeightsSettings, parse_size
 from diptych.display import Display, Silent
 from diptych.errors import DiptychError
 from diptych.files import check_out
-from diptych.images import read_classes
+from diptych.images import Classes, PixelFormat, read_classes
 
 
 def import_weights(settings: ImportWeightsSettings, display: Display | None = None) -> Path:
@@ -30,6 +32,7 @@ def import_weights(settings: ImportWeightsSettings, display: Display | None = No
     architectures, generators = {}, {}
     for direction, file in given.items():
         architectures[direction], generators[direction] = read_generator(file)
+    forms = _forms(architectures, classes)
     batch_norm = any(architecture["norm"] == "batch" for architecture in architectures.values())
     train_mode = settings.translate_in_train_mode
     spec = TranslatorSpec(
@@ -38,8 +41,29 @@ def import_weights(settings: ImportWeightsSettings, display: Display | None = No
         direction=next(iter(given)),
         classes=classes,
         train_mode=batch_norm if train_mode is None else train_mode,
+        forms=forms,
     )
     for direction, file in given.items():
         display.note(f"{direction}: {file} holds {describe(architectures[direction])}")
     Translator(generators, spec).save_pretrained(settings.out)
     return settings.out
+
+
+def _forms(
+    architectures: Mapping[str, Mapping[str, Any]], classes: Mapping[str, Classes | None]
+) -> dict[str, PixelFormat]:
+    """What either domain is made of, from the generators' first and last layers; 8 bits, as that code reads images."""
+    channels: dict[str, int] = {}
+    for direction, architecture in architectures.items():
+        for domain, key in ((direction[0], "in_channels"), (direction[-1], "out_channels")):
+            if channels.setdefault(domain, architecture[key]) != architecture[key]:
+                raise DiptychError(
+                    f"the generators disagree about the channels of {domain}, {channels[domain]} and "
+                    f"{architecture[key]}; give two of one training"
+                )
+            if classes[domain] is not None and architecture[key] != 3:
+                raise DiptychError(
+                    f"--{domain}-classes: class maps are shown in three channels, this generator has "
+                    f"{architecture[key]} there; take it out"
+                )
+    return {domain: PixelFormat(channels.get(domain, 3)) for domain in ("a", "b")}

@@ -9,8 +9,8 @@ from diptych.config import SelectSettings
 from diptych.dataset import open_domain
 from diptych.display import Display, Silent
 from diptych.errors import DiptychError, some
-from diptych.files import check_out
-from diptych.images import list_images, read_pixels
+from diptych.files import check_out, write_png
+from diptych.images import list_images, read_view
 from diptych.pairs import read_rows, same_stem, write_pairs
 
 
@@ -93,10 +93,9 @@ def select(settings: SelectSettings, display: Display | None = None) -> Path:
     chosen = [names[row] for row in rows]
 
     partners |= {left: right for left, right in [*within_rows, *given_rows] if right}
-    thumbnails = [read_pixels(folder / name) for name in chosen]
-    out.mkdir(parents=True, exist_ok=True)
-    contact_sheet(thumbnails, chosen).save(out / "chosen.png")
-    selection_map(features, rows.tolist(), chosen, thumbnails).save(out / "map.png")
+    thumbnails = [read_view(folder / name) for name in chosen]
+    write_png(out / "chosen.png", contact_sheet(thumbnails, chosen))
+    write_png(out / "map.png", selection_map(features, rows.tolist(), chosen, thumbnails))
     if settings.unpaired is not None:
         first = [names[row] for row in unpaired]
         # A training takes a column that names only some labels for the whole of what it may use.

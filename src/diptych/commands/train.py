@@ -1,22 +1,22 @@
 """`diptych train` and `diptych resume`: a run folder, from its first step or from its last checkpoint."""
 
 import json
-import platform
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from diptych import __version__
 from diptych.config import ResumeSettings, TrainSettings
+from diptych.dataset import Dataset
 from diptych.display import Display, Silent
 from diptych.errors import DiptychError
-from diptych.files import check_out, write_json, write_text
+from diptych.files import alone_in, check_out, write_json, write_text
+from diptych.layouts import read_layout
 from diptych.recipes import load_settings
+from diptych.saved import Data, RunRecord, read_record
 
 
 def train(
@@ -27,14 +27,14 @@ def train(
     The folder holds run.json, experiment.yaml, data.json, log.jsonl, previews/, tensorboard/, checkpoints/ and, at the
     end, report.html.
     """
-    from diptych.build import device_named, make_training, open_dataset, resolve
+    from diptych.build import device_named, files_of, make_training, open_dataset, resolve
+    from diptych.training.record import data_digest, made_with
 
     display = display or Silent()
+    if settings.data is not None:
+        display.note(read_layout(settings.data, settings.swap).recognised)
     settings = resolve(settings)
-    if (settings.out / "run.json").exists():
-        raise DiptychError(
-            f"{settings.out}: holds a run already; choose another --out, or diptych resume {settings.out}"
-        )
+    _check_no_run(settings.out)
     check_out(settings.out)
     device = device_named(settings.device)
     dataset = open_dataset(settings, display)
@@ -42,23 +42,33 @@ def train(
     settings = settings.model_copy(update={"precision": training.precision})  # whatever machine resumes it
 
     settings.out.mkdir(parents=True, exist_ok=True)
-    write_text(settings.out / "experiment.yaml", yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
-    write_json(settings.out / "data.json", dataset.to_record())
-    record = {
-        "format": 1,
-        "diptych": __version__,
-        "python": platform.python_version(),
-        "torch": version("torch"),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": str(device),
-        "precision": training.precision,
-        "data": {name: len(rows) for name, rows in dataset.to_record().items()},
-        "parameters": {
-            name: sum(p.numel() for p in network.parameters()) for name, network in training.method.networks.items()
-        },
-    }
-    write_json(settings.out / "run.json", record)
-    return settings.out, _run(training, display, stop)
+    with alone_in(settings.out, "train"):
+        _check_no_run(settings.out)
+        write_text(settings.out / "experiment.yaml", yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
+        write_json(settings.out / "data.json", dataset.to_record())
+        record = {
+            "format": 1,
+            **made_with(device),
+            "started": _now(),
+            "seed": settings.seed,
+            "precision": training.precision,
+            "data": {name: len(rows) for name, rows in dataset.to_record().items() if name != "bits"},
+            "data_sha256": data_digest(files_of(settings, dataset)),
+            "parameters": {
+                name: sum(p.numel() for p in network.parameters()) for name, network in training.method.networks.items()
+            },
+        }
+        write_json(settings.out / "run.json", record)
+        return settings.out, _run(training, display, stop)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _check_no_run(out: Path) -> None:
+    if (out / "run.json").exists():
+        raise DiptychError(f"{out}: holds a run already; choose another --out, or diptych resume {out}")
 
 
 def resume(
@@ -68,40 +78,75 @@ def resume(
 
     The run continues as if it had never stopped: the same batches, pools, optimisers and random draws.
     """
-    from diptych.build import device_named, make_training, reopen_dataset
+    load_settings(settings.run)
+    with alone_in(settings.run, "resume"):
+        return settings.run, _resume(settings, display or Silent(), stop)
+
+
+def _resume(settings: ResumeSettings, display: Display, stop: Callable[[], bool]) -> int:
+    from diptych.build import device_named, make_training, reopen_dataset, resolve
     from diptych.training.resume import load_training
     from diptych.translator import checkpoint_folder
 
-    display = display or Silent()
     folder = settings.run
-    old = load_settings(folder)
+    check_out(folder)
+    old = resolve(load_settings(folder))  # which checks them: they may come from anyone
     changes: dict[str, Any] = {"out": folder.absolute()}
     if settings.steps is not None:
         changes["steps"] = settings.steps
     if settings.device is not None:
         changes["device"] = settings.device
+    if settings.lr_scale is not None:
+        changes["optim"] = old.optim.model_copy(update={"lr": old.optim.lr * settings.lr_scale})
     now = old.model_copy(update=changes)
-    checkpoint = checkpoint_folder(folder, "last") if (folder / "checkpoints.json").exists() else None
+    if not (folder / "run.json").exists():
+        raise DiptychError(f"{folder}: its start was cut off before the first step; give diptych train once more")
+    run_record = read_record(folder / "run.json", RunRecord)
+    index, report = folder / "checkpoints.json", folder / "report.html"
+    if not index.exists() and len(list(folder.glob("checkpoints/[0-9]*"))) > 1:
+        raise DiptychError(
+            f"{index}: is gone, but checkpoints are there; bring it back, or delete those to begin again"
+        )
+    checkpoint = checkpoint_folder(folder, "last") if index.exists() else None
     done = int(checkpoint.name) if checkpoint is not None else 0
-    if done >= now.steps:
+    reported = index.exists() and report.exists() and report.stat().st_mtime_ns >= index.stat().st_mtime_ns
+    if done > now.steps or (done == now.steps and reported):
         raise DiptychError(f"{folder}: has finished its {done} steps; to go on give --steps with a larger number")
     device = device_named(now.device)
-    try:
-        record = json.loads((folder / "data.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        raise DiptychError(f"{folder / 'data.json'}: missing or damaged ({problem}); train again, elsewhere") from None
-    dataset = reopen_dataset(now, record, display)
+    record = read_record(folder / "data.json", Data)
+    dataset = reopen_dataset(now, record.model_dump(), display)
     if checkpoint is not None:
         training = make_training(
             now.model_copy(update={"init_from": None, "encoder_weights": None}), dataset, device, display
         )
-        step, sums = load_training(checkpoint, training.method, training.optimisers)
+        step, sums = load_training(checkpoint, training.method, training.optimisers, training.health)
         training = replace(training, step=step, sums=sums)
     else:
         training = make_training(now, dataset, device, display)
         display.note(f"{folder.name}: no checkpoint was saved; starting again from step 0")
+    _note_resumption(now, dataset, training, run_record, display)
     write_text(folder / "experiment.yaml", yaml.safe_dump(now.model_dump(mode="json"), sort_keys=False))
-    return folder, _run(training, display, stop)
+    if settings.lr_scale is not None:
+        display.note(f"{folder.name}: the learning rate is {now.optim.lr:g} from here on, before {old.optim.lr:g}")
+    return _run(training, display, stop)
+
+
+def _note_resumption(
+    settings: TrainSettings, dataset: Dataset, training: Any, record: RunRecord, display: Display
+) -> None:
+    """Write in run.json that the run goes on, and tell what is not as it was: it may be meant, so it is no error."""
+    from diptych.build import files_of
+    from diptych.training.record import changed_places, changes, data_digest, made_with
+
+    name = settings.out.name
+    changed = changes(record.model_dump(), made_with(training.device))
+    if changed:
+        display.note(f"{name}: began with {', '.join(changed)}; its numbers may differ from here on")
+    places = changed_places(record.data_sha256, data_digest(files_of(settings, dataset)))
+    if places:
+        display.note(f"{name}: the files of {', '.join(places)} have changed since the run began; it goes on with them")
+    again = {"at": _now(), "step": training.step, "lr": settings.optim.lr, "changed": changed + places}
+    write_json(settings.out / "run.json", record.model_dump() | {"resumed": [*record.resumed, again]})
 
 
 def _run(training: Any, display: Display, stop: Callable[[], bool]) -> int:

@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from PIL import Image
 
+from diptych.bands import Bands
 from diptych.errors import DiptychError
 from diptych.evaluation.bootstrap import Numbers, intervals, replicates
 from diptych.evaluation.classes import ClassScores
 from diptych.evaluation.scoring import LabelledFiles
 from diptych.evaluation.segmenters import Match, load_segmenter, match_classes
-from diptych.images import class_map_of, open_image, pixels_of, to_float, to_pixels
-from diptych.translator import Translator, resized
+from diptych.fitting import fitted, in_words
+from diptych.images import class_map_of, open_image, pixels_of, rgb, to_float, to_pixels
+from diptych.translator import Translator, TranslatorSpec, resized
 
 
 def fcn_score(
@@ -57,12 +59,13 @@ def fcn_score(
         truth = match.of_truth[class_map_of(label, classes, str(label_file))]  # (H, W)
         if label.size != photo.size:
             raise DiptychError(
-                f"{label_file} ({label.width}x{label.height}) and its photo {photo_file} ({photo.width}x{photo.height})"
-                " have different shapes; mend one: they show the same scene pixel by pixel"
+                f"{label_file} ({label.size[0]}x{label.size[1]}) and its photo {photo_file} "
+                f"({photo.size[0]}x{photo.size[1]}) have different shapes; mend one: they show the same scene "
+                "pixel by pixel"
             )
-        answer = translator(label, direction)
+        answer = rgb(Bands(translator.pixels(label, direction)))
         generated.add_map(match.of_segmenter[reader.read(answer)], truth)
-        ceiling.add_map(match.of_segmenter[reader.read(_as_if_generated(photo, translator.spec.size))], truth)
+        ceiling.add_map(match.of_segmenter[reader.read(_as_if_generated(photo, translator.spec, direction))], truth)
         if progress is not None:
             progress(done, len(files.inputs))
     values = {
@@ -81,24 +84,25 @@ def fcn_score(
         "n": len(generated),
         "outside": list(match.outside),
         "left_out": list(match.left_out),
-        "protocol": _protocol(translator.spec.size, match, mapping),
+        "protocol": _protocol(translator.spec, match, mapping),
     }
 
 
-def _as_if_generated(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """A real photo as it would be if a perfect generator had made it at `size` = (width, height)."""
-    shrunk = torch.from_numpy(to_float(pixels_of(photo, size)))[None]  # (1, 3, h, w)
-    return Image.fromarray(to_pixels(resized(shrunk, photo.size)[0].numpy()))
+def _as_if_generated(photo: Image.Image | Bands, spec: TranslatorSpec, direction: str) -> Image.Image:
+    """A real photo as it would be if a perfect generator had made it."""
+    form, seen = spec.forms[direction[-1]], fitted(photo.size, spec.size, spec.fit)
+    shrunk = torch.from_numpy(to_float(pixels_of(photo, seen.scaled, form=form)))[None]  # (1, C, h, w)
+    return rgb(Bands(to_pixels(resized(shrunk, photo.size)[0].numpy(), form.bits)))
 
 
-def _protocol(size: tuple[int, int], match: Match, mapping: Path | None) -> str:
-    width, height = size
+def _protocol(spec: TranslatorSpec, match: Match, mapping: Path | None) -> str:
     left_out = f" and {', '.join(match.left_out)}" if match.left_out else ""
     return (
-        f"label maps shown to the generator at {width}x{height} (nearest), its photos resized to the label map's size "
-        "(bilinear, antialiased when shrinking), rounded to 8 bits and read by the segmenter (logits resized "
-        "bilinearly, the largest wins); ceiling: the real photos shrunk to the generator's size (bicubic), then "
-        f"resized and read likewise; classes matched by name{f' and {mapping.name}' if mapping else ''}; one confusion "
+        f"label maps resized {in_words(spec.size, spec.fit)} (nearest) for the generator, its photos resized to "
+        "the label map's size (bilinear, antialiased when shrinking), rounded to 8 bits and read by the segmenter "
+        "(logits resized bilinearly, the largest wins); ceiling: the real photos shrunk to the generator's size "
+        "(bicubic), then resized and read likewise; classes matched by name"
+        f"{f' and {mapping.name}' if mapping else ''}; one confusion "
         f"matrix over all images; void{left_out} ignored; an answer outside these classes is wrong; class accuracy "
         "averages the classes that the truth holds, IoU those that truth or prediction holds; absent_as_0, as in the "
         "papers: averages all classes, an absent one scoring 0"

@@ -14,7 +14,7 @@ from diptych.evaluation.pictures import PictureScores
 from diptych.evaluation.scoring import LabelledFiles, Scored, score_folder, score_translator, translated_sets
 from diptych.evaluation.sets import set_scores
 from diptych.features.backbone import Backbone
-from diptych.images import Classes
+from diptych.images import RGB, Classes
 from diptych.translator import Translator
 
 
@@ -75,12 +75,14 @@ def measure(subject: Subject, wanted: Wanted, folder: Path, count: Callable[[str
             resampled=replicates,
         )
     scored = _scored(subject, folder if wanted.extractor or wanted.perceptual or wanted.segmenter else None, count)
+    seen = "" if scored.form == RGB else "; seen in 8-bit RGB: the first three bands, or grey"
     if wanted.perceptual is not None:
         name, backbone = wanted.perceptual
         scored.further["perceptual_distance"] = perceptual_distances(
             backbone, scored.generated, scored.real, lambda done, total: count("perceptual distance", done, total)
         )
-        further["perceptual"] = {"backbone": name, "identity": backbone.identity, "protocol": perceptual.PROTOCOL}
+        protocol = perceptual.PROTOCOL + seen
+        further["perceptual"] = {"backbone": name, "identity": backbone.identity, "protocol": protocol}
     if wanted.extractor is not None:
         further["sets"] = set_scores(
             scored.real,
@@ -95,7 +97,7 @@ def measure(subject: Subject, wanted: Wanted, folder: Path, count: Callable[[str
         shown = "class maps in their colours" if subject.classes else "translations at the truth's size"
         if subject.unpaired:
             shown = "translations at the input's size"
-        further["sets"]["images"] = f"{shown}, against the true images"
+        further["sets"]["images"] = f"{shown}, against the true images{seen}"
     paired = scored.replicates(wanted.resamples, wanted.seed)
     how = {"resamples": wanted.resamples, "seed": wanted.seed, "kind": bootstrap.KIND}
     record = {

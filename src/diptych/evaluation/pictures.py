@@ -6,43 +6,52 @@ from typing import Any
 import numpy as np
 
 from diptych.evaluation.bootstrap import Numbers
-from diptych.images import Floats, Pixels, to_float, to_pixels
+from diptych.images import RGB, Floats, PixelFormat, Pixels, to_float, to_pixels
 
 TOLERANCE = 20  # of 255, in every channel
 SSIM_WINDOW = 11  # pixels a side; smaller images have no SSIM
-HIGHEST_PSNR = 100.0  # dB; identical images have no finite one, and 8 bits cannot show what lies beyond
+HIGHEST_PSNR = 100.0  # dB; identical images have no finite one, and no generator comes near it
 
 
 class PictureScores:
     """Collects one row of scores per image."""
 
     primary = "psnr"
-    protocol = (
-        "output resized to the truth's size and rounded to 8 bits; each number is the mean over images; l1 in 0..1, "
-        "psnr in dB, of each image, 100 where it is identical; ssim of values in 0..1 with an 11 px Gaussian window "
-        "of sigma 1.5; tolerance_accuracy counts pixels off by less than 20 of 255 in every channel"
-    )
 
-    def __init__(self) -> None:
+    def __init__(self, form: PixelFormat = RGB) -> None:
+        self.form = form  # of the truth
         self.rows: list[dict[str, float]] = []
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def protocol(self) -> str:
+        """How the numbers are made, in words."""
+        top, off = 2**self.form.bits - 1, TOLERANCE * (257 if self.form.bits == 16 else 1)
+        of = "" if self.form == RGB else f", {self.form.channels} channels of {self.form.bits} bits compared"
+        return (
+            f"output resized to the truth's size and rounded to {self.form.bits} bits{of}; each number is the mean "
+            "over images; l1 in 0..1, psnr in dB, of each image, 100 where it is identical; ssim of values in 0..1 "
+            "with an 11 px Gaussian window of sigma 1.5; tolerance_accuracy counts pixels off by less than "
+            f"{off} of {top} in every channel"
+        )
+
     def add(self, generated: Floats, truth: Pixels) -> None:
-        """Score float `(3, H, W)` in [-1, 1] against uint8 `(H, W, 3)`."""
-        self.add_pixels(to_pixels(generated), truth)
+        """Score float `(C, H, W)` in [-1, 1] against pixels `(H, W, C)`."""
+        self.add_pixels(to_pixels(generated, 8 * truth.dtype.itemsize), truth)
 
     def add_pixels(self, generated: Pixels, truth: Pixels) -> None:
-        """Score uint8 `(H, W, 3)` against uint8 `(H, W, 3)`."""
-        difference = np.abs(generated.astype(np.float64) - truth)  # (H, W, 3)
-        mean_square = float((difference**2).mean()) / 255**2
+        """Score pixels `(H, W, C)` against pixels `(H, W, C)` of the same depth."""
+        top = int(np.iinfo(truth.dtype).max)
+        difference = np.abs(generated.astype(np.float64) - truth)  # (H, W, C)
+        mean_square = float((difference**2).mean()) / top**2
         self.rows.append(
             {
-                "l1": float(difference.mean()) / 255,
+                "l1": float(difference.mean()) / top,
                 "psnr": min(HIGHEST_PSNR, -10 * float(np.log10(mean_square))) if mean_square else HIGHEST_PSNR,
                 "ssim": _ssim(generated, truth),
-                "tolerance_accuracy": float((difference.max(2) < TOLERANCE).mean()),
+                "tolerance_accuracy": float((difference.max(2) < TOLERANCE * top / 255).mean()),
             }
         )
 

@@ -10,24 +10,32 @@ import numpy as np
 import torch
 from PIL import Image
 
+from diptych.bands import Bands
 from diptych.errors import DiptychError, some
 from diptych.evaluation import bootstrap
 from diptych.evaluation.bootstrap import Numbers
 from diptych.evaluation.classes import ClassScores
 from diptych.evaluation.pictures import PictureScores, image_means
+from diptych.fitting import in_words
 from diptych.images import (
+    RGB,
     Classes,
     ClassMap,
     Floats,
+    PixelFormat,
     Pixels,
     class_map_of,
+    convertible,
+    file_suffix,
     list_images,
     open_image,
     pixels_of,
     read_class_map,
+    read_header,
     read_pixels,
     to_float,
     to_pixels,
+    write_pixels,
 )
 from diptych.pairs import same_stem
 from diptych.translator import Translator, resized
@@ -66,7 +74,7 @@ def labelled_files(inputs: Path, truths: Path) -> LabelledFiles:
 class Translation:
     """An input translated, at the truth's size."""
 
-    colours: Callable[[], Floats]  # (3, H, W) in [-1, 1]
+    colours: Callable[[], Floats]  # (C, H, W) in [-1, 1]
     rows: ClassMap | None  # (H, W), where the target is a class map
 
 
@@ -80,7 +88,8 @@ class Scored:
 
     scores: ClassScores | PictureScores | None  # None where nothing is paired
     filter: str
-    generated: tuple[Path, ...] = ()  # the translations at the truth's size, PNG
+    form: PixelFormat = RGB  # of the pictures that are compared
+    generated: tuple[Path, ...] = ()  # the translations at the truth's size, PNG or TIFF
     real: tuple[Path, ...] = ()  # what they are compared with: pictures, class maps in their colours
     further: dict[str, list[float]] = field(default_factory=dict)  # other numbers of each image, by name
 
@@ -124,12 +133,12 @@ def score_translator(
     classes = translator.target_classes(direction)
 
     def translate(source: Path, size: tuple[int, int]) -> Translation:
-        output = translator.output(open_image(source), direction, size=size)
+        output = translator.output(open_image(source), direction, size=size, where=str(source))
         rows = translator.class_map(output, direction) if classes else None
         return Translation(lambda: translator.colours(output, direction), rows)
 
     resize_filter = f"{_input_filter(translator, direction)}; output {OUTPUT_FILTER} to the truth's size"
-    return _score(files, classes, translate, resize_filter, progress, keep)
+    return _score(files, classes, translator.spec.forms[direction[-1]], translate, resize_filter, progress, keep)
 
 
 def translated_sets(
@@ -139,13 +148,13 @@ def translated_sets(
 
     The translations are kept in `keep`/translations, and class maps to compare with, in their colours, in `keep`/real.
     """
-    classes = translator.target_classes(direction)
+    classes, form = translator.target_classes(direction), translator.spec.forms[direction[-1]]
     root = Path(os.path.commonpath([file.parent for file in files.inputs]))
     generated = []
     for done, source in enumerate(files.inputs, start=1):
-        output = translator.output(open_image(source), direction)
-        name = source.relative_to(root).with_suffix(".png")
-        shown = classes.paint(translator.class_map(output, direction)) if classes else to_pixels(output)
+        output = translator.output(open_image(source), direction, where=str(source))
+        name = source.relative_to(root).with_suffix(file_suffix(form.channels))
+        shown = classes.paint(translator.class_map(output, direction)) if classes else to_pixels(output, form.bits)
         generated.append(_save(keep / "translations" / name, shown))
         if progress is not None:
             progress(done, len(files.inputs))
@@ -153,12 +162,12 @@ def translated_sets(
     if classes is not None:
         maps = [read_class_map(file, classes) for file in real]
         real = tuple(_save(keep / "real" / f"{place}.png", classes.paint(rows)) for place, rows in enumerate(maps))
-    return Scored(None, f"{_input_filter(translator, direction)}; output {OUTPUT_FILTER}", tuple(generated), real)
+    return Scored(None, f"{_input_filter(translator, direction)}; output {OUTPUT_FILTER}", form, tuple(generated), real)
 
 
 def _input_filter(translator: Translator, direction: str) -> str:
-    width, height = translator.spec.size
-    return f"input {'nearest' if translator.spec.classes[direction[0]] else 'bicubic'} to {width}x{height}"
+    kind = "nearest" if translator.spec.classes[direction[0]] else "bicubic"
+    return f"input {kind} {in_words(translator.spec.size, translator.spec.fit)}"
 
 
 def score_folder(
@@ -168,34 +177,43 @@ def score_folder(
 
     Where `classes` are given, grey and palette images hold class ids (resized by nearest neighbour to the truth's
     size) and RGB images continuous colours (resized bilinearly, then each pixel takes the nearest class colour).
-    `keep` is as in `score_translator`.
+    Pictures are compared in 16 bits where a truth has so many, and in RGB unless the truths have bands that cannot
+    become it. `keep` is as in `score_translator`.
     """
+    form = RGB if classes else _form_of(files.truths)
 
     def translate(source: Path, size: tuple[int, int]) -> Translation:
         image = open_image(source)
-        if classes and image.mode in ("P", "L", "1", "I", "I;16"):
+        if classes and not isinstance(image, Bands) and image.mode in ("P", "L", "1", "I", "I;16"):
             rows = class_map_of(image, classes, str(source), size)
             return Translation(lambda: to_float(classes.paint(rows)), rows)
-        colours = _continuous(image, size)
+        colours = _continuous(image, size, form, str(source))
         return Translation(lambda: colours, classes.nearest(colours) if classes else None)
 
     resize_filter = f"{OUTPUT_FILTER}, class ids by nearest neighbour, to the truth's size"
-    return _score(files, classes, translate, resize_filter, progress, keep)
+    return _score(files, classes, form, translate, resize_filter, progress, keep)
+
+
+def _form_of(files: tuple[Path, ...]) -> PixelFormat:
+    headers = [read_header(file) for file in files]
+    other = [header.channels for header in headers if not convertible(header, RGB.channels)]
+    return PixelFormat(other[0] if other else RGB.channels, max(header.bits for header in headers))
 
 
 def _score(
     files: LabelledFiles,
     classes: Classes | None,
+    form: PixelFormat,
     translate: Translate,
     resize_filter: str,
     progress: Progress | None,
     keep: Path | None,
 ) -> Scored:
-    scores = ClassScores(classes) if classes else PictureScores()
+    scores = ClassScores(classes) if classes else PictureScores(form)
     root = Path(os.path.commonpath([file.parent for file in files.inputs]))
     generated, real = [], []
     for done, (source, target) in enumerate(zip(files.inputs, files.truths, strict=True), start=1):
-        truth = read_class_map(target, classes) if classes else read_pixels(target)
+        truth = read_class_map(target, classes) if classes else read_pixels(target, form=form)
         translation = translate(source, (truth.shape[1], truth.shape[0]))
         if isinstance(scores, ClassScores):
             assert translation.rows is not None
@@ -203,23 +221,22 @@ def _score(
         else:
             scores.add(translation.colours(), truth)
         if keep is not None:
-            name = source.relative_to(root).with_suffix(".png")
+            name = source.relative_to(root).with_suffix(file_suffix(form.channels))
             shown = classes.paint(translation.rows) if translation.rows is not None and classes else None
-            shown = to_pixels(translation.colours()) if shown is None else shown
+            shown = to_pixels(translation.colours(), form.bits) if shown is None else shown
             generated.append(_save(keep / "translations" / name, shown))
             real.append(_save(keep / "real" / name, classes.paint(truth)) if classes else target)
         if progress is not None:
             progress(done, len(files.inputs))
-    return Scored(scores, resize_filter, tuple(generated), tuple(real))
+    return Scored(scores, resize_filter, form, tuple(generated), tuple(real))
 
 
 def _save(path: Path, pixels: Pixels) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
+    write_pixels(path, pixels)
     return path
 
 
-def _continuous(image: Image.Image, size: tuple[int, int]) -> Floats:
-    """A saved translation as its generator gave it, float32 `(3, H, W)`, at `size` = (width, height)."""
-    values = torch.from_numpy(to_float(pixels_of(image)))[None]
+def _continuous(image: Image.Image | Bands, size: tuple[int, int], form: PixelFormat, where: str) -> Floats:
+    """A saved translation as its generator gave it, float32 `(C, H, W)`, at `size` = (width, height)."""
+    values = torch.from_numpy(to_float(pixels_of(image, form=form, where=where)))[None]
     return np.asarray(resized(values, size)[0].numpy())

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.cache import default_folder, image_key
 from diptych.errors import DiptychError
-from diptych.features.cache import default_folder, image_key, open_cache
+from diptych.features.cache import open_cache
 
 BATCH = 16  # images; what was finished survives an interruption in steps of this
 INCEPTION_FILES = (".pth", ".pt", ".safetensors")

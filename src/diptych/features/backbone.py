@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from diptych.errors import DiptychError, first_line, some
-from diptych.images import read_pixels
+from diptych.images import read_view
 
 HUB_NAMES = {"resnet50": "microsoft/resnet-50"}
 FILES = ("*.json", "*.safetensors")  # of a hub repository: its configurations and weights, no second format
@@ -34,7 +34,7 @@ class Backbone:
 
     def describe_files(self, files: Sequence[Path]) -> NDArray[np.float32]:
         """Image files -> their features, float32 `(N, D)`. Raises `UnreadableImageError` naming the file."""
-        images = [Image.fromarray(read_pixels(file)) for file in files]
+        images = [Image.fromarray(read_view(file)) for file in files]
         pixels = self.processor(images=images, return_tensors="pt")["pixel_values"]  # (N, 3, H, W)
         with torch.no_grad():
             output = self.network(pixels.to(self.network.device))

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.images import Floats, read_pixels, to_float
+from diptych.images import Floats, read_view, to_float
 
 Array = NDArray[np.float32]
 
@@ -33,7 +33,7 @@ FAINTEST_EDGE = 0.02  # mean gradient of a cell, of a range of 2: below it there
 
 def describe_files(files: Sequence[Path]) -> Array:
     """Image files -> their descriptors, float32 `(N, 384)`. Raises `UnreadableImageError` naming the file."""
-    return np.stack([describe(to_float(read_pixels(file, (SIDE, SIDE)))) for file in files])
+    return np.stack([describe(to_float(read_view(file, (SIDE, SIDE)))) for file in files])
 
 
 def describe(image: Floats) -> Array:

@@ -29,8 +29,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diptych.errors import DiptychError
-from diptych.images import read_pixels
+from diptych.errors import DiptychError, reason
+from diptych.images import read_view
+from diptych.reading import open_file
 from diptych.weights import read_weights
 
 URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
@@ -51,7 +52,7 @@ class Inception:
 
     def describe_files(self, files: Sequence[Path]) -> NDArray[np.float32]:
         """Image files of any size -> pool3 features, float32 `(N, 2048)`. Raises `UnreadableImageError`."""
-        images = [resize(torch.from_numpy(read_pixels(file).copy()).permute(2, 0, 1)) for file in files]
+        images = [resize(torch.from_numpy(read_view(file).copy()).permute(2, 0, 1)) for file in files]
         with torch.no_grad():
             features = self.network(torch.stack(images).to(self.device))  # (N, 2048)
         result: NDArray[np.float32] = features.cpu().numpy()
@@ -66,10 +67,10 @@ def load_inception(name: str, device: str) -> Inception:
     """
     path = _downloaded() if name == "inception" else Path(name)
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as problem:
-        raise DiptychError(f"{path}: cannot be read ({problem.strerror}); {WANTED}") from None
+        raise DiptychError(f"{path}: cannot be read ({reason(problem)}); {WANTED}") from None
     if name == "inception" and not digest.startswith(HASH_PREFIX):
         raise DiptychError(f"{path}: is damaged (its SHA-256 does not begin with {HASH_PREFIX}); delete it")
     try:

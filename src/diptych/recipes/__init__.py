@@ -1,5 +1,8 @@
 """YAML files -> training settings: the published recipes that stand here, people's own, and those saved in runs."""
 
+import os
+import reprlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +10,13 @@ import yaml
 from pydantic import ValidationError
 
 from diptych.config import TrainSettings, explain
-from diptych.errors import DiptychError, nearest
+from diptych.errors import DiptychError, nearest, reason
+from diptych.reading import is_file, read_text
+
+LONGEST = 2**20
+"""Characters of a YAML file, and parts of it once every alias is written out; settings stay far below."""
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OverflowError)
+"""What the loader raises for a value that is not what its tag says, such as a 32nd of May."""
 
 
 def load_settings(run: Path) -> TrainSettings:
@@ -20,7 +29,7 @@ def load_settings(run: Path) -> TrainSettings:
 
 def recipe_file(name: str) -> Path:
     """The YAML file `name`, or the recipe of that name that comes with diptych (such as `"shukla"`)."""
-    if Path(name).is_file():
+    if is_file(Path(name)):
         return Path(name)
     shipped = shipped_recipes()
     if name not in shipped:
@@ -43,8 +52,10 @@ def read_recipe(file: Path) -> dict[str, Any]:
     layers = [read_yaml(file)]
     seen = [file.resolve()]
     while (name := layers[-1].pop("extends", None)) is not None:
-        beside = seen[-1].parent / str(name)
-        seen.append((beside if beside.is_file() else recipe_file(str(name))).resolve())
+        if not isinstance(name, str):
+            raise DiptychError(f"{seen[-1]}: extends: {reprlib.repr(name)} is no name of a recipe; give one, or a file")
+        beside = seen[-1].parent / name
+        seen.append((beside if is_file(beside) else recipe_file(name)).resolve())
         if seen[-1] in seen[:-1]:
             raise DiptychError(f"{file}: extends itself by way of {seen[-2].name}; take one of the two out")
         layers.append(read_yaml(seen[-1]))
@@ -59,14 +70,60 @@ def read_recipe(file: Path) -> dict[str, Any]:
 def read_yaml(file: Path) -> dict[str, Any]:
     """The mapping in a YAML file (safe loader); raises `DiptychError` where there is none."""
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as problem:
-        raise DiptychError(f"{file}: cannot be read ({problem})") from None
+        text = read_text(file)
+        if len(text) > LONGEST:
+            raise DiptychError(f"{file}: is longer than a million characters, as no settings are; give another file")
+        values = yaml.load(text, _Loader)
     except yaml.YAMLError as problem:
         raise DiptychError(f"{file}: is no valid YAML ({' '.join(str(problem).split())})") from None
+    except RecursionError:
+        raise DiptychError(f"{file}: is no valid YAML (nested too deeply); mend it") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise DiptychError(f"{file}: cannot be read ({reason(problem)}); give a YAML file in UTF-8") from None
+    except UNREADABLE as problem:
+        raise DiptychError(f"{file}: holds a value that cannot be read ({reason(problem)}); mend it") from None
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise DiptychError(f"{file}: must hold settings, one 'name: value' per line")
     return values
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, for files that may come from anyone: each name once, no aliases that grow beyond all bounds."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None and _parts(node, {}) > LONGEST:
+            raise yaml.YAMLError("with its aliases written out it holds more than a million parts")
+        return node
+
+
+def _parts(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values `node` holds once every alias is written out; `known` are those counted before, by id.
+
+    Raises `YAMLError` for a node that holds itself, a name given twice, or text that no file's name can hold.
+    """
+    if isinstance(node, yaml.ScalarNode):
+        try:
+            if b"\0" in os.fsencode(node.value):
+                raise yaml.YAMLError(f"a NUL in {node.value!r}")
+        except UnicodeEncodeError:
+            raise yaml.YAMLError(f"half a character in {node.value!r}") from None
+        return 1
+    line = node.start_mark.line + 1
+    if id(node) in known:
+        if not known[id(node)]:
+            raise yaml.YAMLError(f"what begins in line {line} holds itself")
+        return known[id(node)]
+    known[id(node)] = 0  # until it is counted
+    inner = list(node.value)
+    if isinstance(node, yaml.MappingNode):
+        names = Counter(key.value for key, _ in inner if isinstance(key, yaml.ScalarNode))
+        twice = [name for name, times in names.items() if times > 1]
+        if twice:
+            raise yaml.YAMLError(f"{twice[0]!r} stands twice in what begins in line {line}")
+        inner = [part for entry in inner for part in entry]
+    known[id(node)] = 1 + sum(_parts(part, known) for part in inner)
+    return known[id(node)]
 
 
 def settings_from(values: dict[str, Any], where: str) -> TrainSettings:

@@ -9,6 +9,7 @@ Six kinds of scene have markedly unequal shares, so that it matters which scenes
 """
 
 import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -18,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from diptych.errors import DiptychError
+from diptych.files import write_png, write_text
 from diptych.images import ClassMap, Pixels
 from diptych.scenes.drawing import CLASSES, Drawing, vote
 from diptych.scenes.layout import choose_light, choose_street, lay_out
@@ -71,15 +73,14 @@ def write_scenes(folder: Path, count: int, seed: int, size: tuple[int, int] = (9
 
     Beside them stand `classes.csv` (id,name,red,green,blue) and `kinds.csv` (file,kind).
     """
-    for name in ("photos", "labels"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
     kinds: list[tuple[Any, ...]] = [("file", "kind")]
     for index in range(count):
         scene, name = draw_scene(seed, index, size), f"{index:04d}.png"
-        Image.fromarray(scene.photo).save(folder / "photos" / name)
-        CLASSES.to_image(scene.classes).save(folder / "labels" / name)
+        write_png(folder / "photos" / name, Image.fromarray(scene.photo))
+        write_png(folder / "labels" / name, CLASSES.to_image(scene.classes))
         kinds.append((name, scene.kind))
     rows = zip(CLASSES.ids, CLASSES.names, *CLASSES.colours.T.tolist(), strict=True)
     for name, table in (("classes.csv", [("id", "name", "red", "green", "blue"), *rows]), ("kinds.csv", kinds)):
-        with (folder / name).open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(table)
+        text = io.StringIO()
+        csv.writer(text).writerows(table)
+        write_text(folder / name, text.getvalue())

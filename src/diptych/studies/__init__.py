@@ -1,16 +1,18 @@
 """A YAML grid of runs -> runs that may be stopped at any instant -> one table beside published numbers, one page."""
 
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from diptych.errors import DiptychError, nearest
+from diptych.reading import is_file
 from diptych.recipes import read_yaml
 
 
 def study_file(name: str) -> Path:
     """The YAML file `name`, or the study of that name that comes with diptych."""
-    if Path(name).is_file():
+    if is_file(Path(name)):
         return Path(name)
     shipped = shipped_studies()
     if name not in shipped:
@@ -32,9 +34,11 @@ def read_study(file: Path) -> dict[str, Any]:
     layers = [read_yaml(file)]
     seen = [file.resolve()]
     while (name := layers[-1].pop("extends", None)) is not None:
-        beside = [seen[-1].parent / str(name), seen[-1].parent / f"{name}.yaml"]
-        there = next((path for path in beside if path.is_file()), None)
-        seen.append((there or study_file(str(name))).resolve())
+        if not isinstance(name, str):
+            raise DiptychError(f"{seen[-1]}: extends: {reprlib.repr(name)} is no name of a study; give one, or a file")
+        beside = [seen[-1].parent / name, seen[-1].parent / f"{name}.yaml"]
+        there = next((path for path in beside if is_file(path)), None)
+        seen.append((there or study_file(name)).resolve())
         if seen[-1] in seen[:-1]:
             raise DiptychError(f"{file}: extends itself by way of {seen[-2].name}; take one of the two out")
         layers.append(read_yaml(seen[-1]))

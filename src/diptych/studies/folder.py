@@ -4,21 +4,18 @@ study.yaml  selections/NAME/  settings/NAME.yaml  runs/NAME/  scores/NAME/metric
 failed/NAME.txt  table.md  table.csv  table.json  index.html
 """
 
-import json
 import os
-import sys
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from diptych.display import Display
 from diptych.errors import DiptychError
 from diptych.files import write_text
+from diptych.reading import log_line
+from diptych.saved import Checkpoints, read_record
 from diptych.studies import read_study
 from diptych.studies.plan import Plan, Run, folder_of, make_plan
 
@@ -64,12 +61,9 @@ def state_of(run: Run, out: Path) -> State:
 
 def saved_step(run: Path) -> int:
     """The step of the last checkpoint of a run folder, 0 where there is none."""
-    try:
-        return int(json.loads((run / "checkpoints.json").read_text(encoding="utf-8"))["last"]["step"])
-    except FileNotFoundError:
+    if not (run / "checkpoints.json").exists():
         return 0
-    except (ValueError, KeyError, TypeError):
-        raise DiptychError(f"{run / 'checkpoints.json'}: is damaged; delete {run} to train it again") from None
+    return read_record(run / "checkpoints.json", Checkpoints).last.step
 
 
 def logged(run: Path) -> tuple[int, float]:
@@ -81,12 +75,9 @@ def logged(run: Path) -> tuple[int, float]:
     except FileNotFoundError:
         return 0, 0.0
     for text in reversed(lines):
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue  # the first of the tail, or one that is being written
-        if isinstance(line, dict) and "seconds" in line:
-            return int(line["step"]), float(line["seconds"])
+        line = log_line(text)  # None for the first of the tail, or one that is being written
+        if line is not None and "seconds" in line:
+            return line["step"], float(line["seconds"])
     return 0, 0.0
 
 
@@ -147,53 +138,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found
-
-
-@contextmanager
-def alone_in(out: Path, display: Display) -> Iterator[int]:
-    """Hold the study's lock, whose file descriptor every step inherits: it is free when the last of them has ended.
-
-    After a study was killed, this waits for the step that it may have left behind. Raises `DiptychError` where another
-    study is at work in the folder.
-    """
-    file = os.open(out / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        waiting = False
-        while not _lock(file):
-            owner = os.pread(file, 32, 0).decode() or "0"
-            if _is_alive(int(owner)):
-                raise DiptychError(f"{out}: diptych study is at work there (process {owner}); stop it or let it end")
-            if not waiting:
-                display.note("waiting for the last step of an earlier start to end")
-            waiting = True
-            time.sleep(0.1)
-        os.ftruncate(file, 0)
-        os.pwrite(file, str(os.getpid()).encode(), 0)
-        yield file
-    finally:
-        os.close(file)
-
-
-def _lock(file: int) -> bool:
-    """Whether the lock is ours now; without `flock`, as on Windows, it always is."""
-    if sys.platform == "win32":
-        return True
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_alive(process: int) -> bool:
-    if process <= 0:
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -1,11 +1,10 @@
 """A study on one self-contained page: the table, curves over a budget, a picture of every row, every run's fate."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from diptych.files import write_bytes
+from diptych.files import write_png
 from diptych.images import read_pixels
 from diptych.pictures import contact_sheet
 from diptych.report import (
@@ -105,9 +104,7 @@ def _pictures(plan: Plan, out: Path) -> list[str]:
         return []
     tile = TILE if len(files) < MANY else SMALL_TILE
     sheet = contact_sheet([read_pixels(file) for file in files], captions, min(len(files), 960 // tile), tile)
-    data = io.BytesIO()
-    sheet.save(data, "PNG")
-    write_bytes(out / "pictures.png", data.getvalue())
+    write_png(out / "pictures.png", sheet)
     return [picture_html(Picture("The last preview of a run of every row.", out / "pictures.png"))]
 
 

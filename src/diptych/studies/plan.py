@@ -20,19 +20,21 @@ from diptych.build import resolve
 from diptych.config import EvaluateSettings, SelectSettings, Settings, TrainSettings, explain
 from diptych.errors import DiptychError, nearest, some
 from diptych.evaluation.record import NAMES
+from diptych.layouts import read_layout
 from diptych.methods import METHODS
 from diptych.recipes import read_recipe, recipe_file, settings_from
 from diptych.studies import lay_over
 
 LAYERS = ("data", "select", "train", "evaluate")
 KEYS = ("title", "about", "metrics", *LAYERS, "axes", "seeds", "skip", "rows", "published", "curve")
-DATA = ("a", "b", "a_classes", "b_classes", "val_a", "val_b", "test_a", "test_b", "unpaired_a", "unpaired_b")
+FOLDERS = ("a", "b", "a_classes", "b_classes", "val_a", "val_b", "test_a", "test_b")
+DATA = ("data", *FOLDERS, "unpaired_a", "unpaired_b")
 TRAINED_ON = ("a", "b", "a_classes", "b_classes", "val_a", "val_b")
 ELSEWHERE = ("unpaired_a", "unpaired_b")  # trained on, too, by the methods that take unpaired images
 SETTLED_BY_THE_STUDY = {
     "select": ("photos", "out", "seed"),
-    "train": (*TRAINED_ON, *ELSEWHERE, "out", "seed"),
-    "evaluate": ("runs", "generated", "a", "b", "b_classes", "out", "overwrite"),
+    "train": (*TRAINED_ON, *ELSEWHERE, "data", "swap", "out", "seed"),
+    "evaluate": ("runs", "generated", "data", "swap", "a", "b", "b_classes", "out", "overwrite"),
 }
 """Settings that `data`, `seeds` and the study's folder decide."""
 
@@ -202,7 +204,19 @@ def _merge(base: Mapping[str, Any], overlays: Sequence[Mapping[str, Any]], where
             raise DiptychError(f"{where}: {problem}") from None
     # Absolute, so that the study goes on from wherever it is started again.
     data = {name: str(Path(str(folder)).absolute()) for name, folder in merged["data"].items() if folder is not None}
-    return merged | {"train": train, "data": data}
+    try:
+        return merged | {"train": train, "data": spelled_out(data)}
+    except DiptychError as problem:
+        raise DiptychError(f"{where}: {problem}") from None
+
+
+def spelled_out(data: Mapping[str, str]) -> dict[str, str]:
+    """What is said of the data, with the folders and tables of the dataset that it names, unless it names others."""
+    said = {name: path for name, path in data.items() if name != "data"}
+    if "data" not in data:
+        return said
+    layout = read_layout(Path(data["data"]))
+    return {name: str(path) for name in FOLDERS if (path := getattr(layout, name)) is not None} | said
 
 
 def _run(labels: Labels, columns: Sequence[str], layers: Mapping[str, Any], seed: int, where: str, out: Path) -> Run:

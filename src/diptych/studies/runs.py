@@ -155,7 +155,7 @@ def _start(command: list[str], log: BinaryIO, device: str | None, *, lock: int, 
         environment |= {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
     if device is not None and ":" in device:
         environment["CUDA_VISIBLE_DEVICES"] = visible(device)
-    log.write(f"$ diptych {' '.join(command)}\n".encode())
+    log.write(f"$ diptych {' '.join(command)}\n".encode(errors="backslashreplace"))
     log.flush()
     return subprocess.Popen(
         [sys.executable, "-m", "diptych", *command],

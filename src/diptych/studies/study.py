@@ -8,10 +8,12 @@ from pathlib import Path
 from diptych.config import StudySettings
 from diptych.display import Display, Silent
 from diptych.errors import DiptychError, nearest, some
+from diptych.files import alone_in
+from diptych.images import real_path
 from diptych.studies import lay_over, read_study, study_file
-from diptych.studies.folder import alone_in, open_study, state_of
+from diptych.studies.folder import open_study, state_of
 from diptych.studies.page import write_study_page
-from diptych.studies.plan import DATA, Plan, Run, make_plan
+from diptych.studies.plan import DATA, Plan, Run, make_plan, spelled_out
 from diptych.studies.runs import do_runs, duration, visible
 from diptych.studies.table import check_metrics, collect, write_table
 
@@ -30,7 +32,7 @@ def plan_of(settings: StudySettings) -> Plan:
     """The checked plan of a study, the folders that `settings` name laid over its data."""
     file = study_file(settings.study)
     folders = {name: str(folder) for name in DATA if (folder := getattr(settings, name)) is not None}
-    return make_plan(lay_over(read_study(file), {"data": folders}), str(file), settings.out)
+    return make_plan(lay_over(read_study(file), {"data": spelled_out(folders)}), str(file), settings.out)
 
 
 def study(settings: StudySettings, display: Display | None = None) -> Outcome:
@@ -52,7 +54,11 @@ def study(settings: StudySettings, display: Display | None = None) -> Outcome:
         out.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise DiptychError(f"{out}: is a file; choose another --out") from None
-    with alone_in(out, display) as lock:
+
+    def waiting() -> None:
+        display.note("waiting for the last step of an earlier start to end")
+
+    with alone_in(out, "study", waiting) as lock:
         open_study(plan, out)
         try:
             errors = do_runs(
@@ -136,10 +142,10 @@ def _check_data(runs: Sequence[Run]) -> None:
     for run in runs:
         for name in DATA:
             path = getattr(run.settings, name, None)
-            if path is not None and not path.exists():
+            if path is not None and not real_path(path)[0].exists():
                 flag = name.replace("_", "-")
                 raise DiptychError(f"{run.name}: data: {name}: there is no {path}; give --{flag} or mend the study")
         for side in ("a", "b"):
             path = Path(str(run.evaluate[side]))
-            if not path.exists():
+            if not real_path(path)[0].exists():
                 raise DiptychError(f"{run.name}: data: there is no {path} to score; give --val-{side} or --test-{side}")

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 from diptych.errors import DiptychError, nearest
 from diptych.evaluation.record import flat_scores
 from diptych.files import write_json, write_text
+from diptych.reading import read_json
 from diptych.studies.folder import score_file, state_of
 from diptych.studies.plan import Labels, Plan, Row
 
@@ -59,8 +59,8 @@ def collect(plan: Plan, out: Path) -> list[Line]:
 
 def _scores(file: Path) -> dict[str, float]:
     try:
-        return flat_scores(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return flat_scores(read_json(file))
+    except (DiptychError, KeyError, TypeError, AttributeError):
         raise DiptychError(f"{file}: is damaged; delete it to score the run again") from None
 
 

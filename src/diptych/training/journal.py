@@ -1,14 +1,18 @@
-"""What a run writes down as it goes: log.jsonl for machines and the report, TensorBoard for whoever watches it."""
+"""What a run writes down as it goes: log.jsonl for machines and the report, TensorBoard for whoever watches it.
+
+Every line is with the system once it is written: a kill takes none back.
+"""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
-from diptych.files import write_text
+from diptych.files import append, sync, write_text
+from diptych.reading import log_line
+from diptych.training.board import Board
 from diptych.training.resume import Sums
 
 
@@ -16,13 +20,12 @@ class Journal:
     """The log of a run that goes on after `step` steps; later lines of an earlier start are cut away."""
 
     def __init__(self, folder: Path, step: int, sums: Sums) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self.sums = sums
-        self.seconds = cut_log(folder / "log.jsonl", step)  # of training, without validation
+        self.path = folder / "log.jsonl"
+        self.seconds = cut_log(self.path, step)  # of training, without validation
         self._since_line = [0, 0.0]  # images, seconds
-        self._log = (folder / "log.jsonl").open("a", encoding="utf-8")
-        self._board = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
+        self._log = self.path.open("ab", buffering=0)
+        self._board = Board(folder / "tensorboard", step)
 
     @property
     def images_per_second(self) -> float:
@@ -47,7 +50,7 @@ class Journal:
         """A line with the means since the last one."""
         speed = round(self.images_per_second, 2)
         line = {"step": step, "seconds": round(self.seconds, 3), "images_per_second": speed, "lr": lr}
-        self._append({**line, "terms": self.means})
+        self._write({**line, "terms": self.means})
         for name, value in self.means.items():
             self._board.add_scalar(f"terms/{name}", value, step)
         self._board.add_scalar("lr", lr, step)
@@ -56,23 +59,31 @@ class Journal:
 
     def write_scores(self, step: int, scores: Mapping[str, Any]) -> None:
         """A line with the scores of a validation."""
-        self._append({"step": step, "validation": scores})
+        self._write({"step": step, "validation": scores})
         for name, value in scores.items():
             if isinstance(value, float):
                 self._board.add_scalar(f"validation/{name}", value, step)
 
+    def write_note(self, step: int, note: str) -> None:
+        """A line with something worth knowing."""
+        self._write({"step": step, "note": note})
+
     def show(self, step: int, picture: Image.Image) -> None:
         """A preview, for TensorBoard."""
-        self._board.add_image("preview", np.array(picture.convert("RGB")), step, dataformats="HWC")
+        self._board.add_image("preview", picture, step)
+
+    def sync(self) -> None:
+        """All lines would outlast a power cut afterwards."""
+        sync(self.path)
+        self._board.sync()
 
     def close(self) -> None:
-        """Everything is on the disk afterwards."""
+        """No line follows."""
         self._log.close()
         self._board.close()
 
-    def _append(self, line: dict[str, Any]) -> None:
-        self._log.write(json.dumps(line) + "\n")
-        self._log.flush()
+    def _write(self, line: dict[str, Any]) -> None:
+        append(self._log, (json.dumps(line) + "\n").encode())
 
 
 def cut_log(log: Path, step: int) -> float:
@@ -80,10 +91,9 @@ def cut_log(log: Path, step: int) -> float:
     if not log.exists():
         return 0.0
     kept, seconds = [], 0.0
-    for text in log.read_text(encoding="utf-8").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
+    for text in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        line = log_line(text)
+        if line is None:
             break
         if line["step"] <= step:
             kept.append(text + "\n")

@@ -13,8 +13,10 @@ from PIL import Image
 
 from diptych.batches import Batches
 from diptych.display import Display
-from diptych.files import write_json
+from diptych.errors import DiptychError, reason
+from diptych.files import PART, delete_folder, sync, write_json, write_png
 from diptych.methods.base import Method
+from diptych.training.health import Health
 from diptych.training.journal import Journal
 from diptych.training.resume import Optimisers, Sums, save_training
 from diptych.training.step import NotFiniteError, Precision, learning_rate, take_step
@@ -34,6 +36,7 @@ class Schedule:
     log_every: int
     val_every: int
     keep: int
+    clip: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Training:
     precision: Precision
     preview: Preview
     validate: Validate | None
+    health: Health = field(default_factory=Health)
     step: int = 0
     sums: Sums = field(default_factory=dict)
 
@@ -57,41 +61,66 @@ class Training:
 def train(training: Training, display: Display, stop: Callable[[], bool] = lambda: False) -> int:
     """Train up to the schedule's last step; return the step reached, lower if `stop()` became true.
 
-    Raises `NotFiniteError` naming the step, the term and the last good checkpoint.
+    Raises `DiptychError` naming the step, what went wrong and the checkpoint to go on from: `NotFiniteError` names the
+    term; a disk that fills and a folder that vanishes name the file.
     """
     folder, schedule = training.folder, training.schedule
     step = saved = training.step
-    journal = Journal(folder, step, training.sums)
+    began_in = _identity(folder)
+    journal: Journal | None = None
     try:
+        clear_after(folder, step)
+        journal = Journal(folder, step, training.sums)
         while step < schedule.steps and not stop():
             began = time.perf_counter()
             batch = training.batches.at(step).to(training.device, torch.channels_last)
             lr = learning_rate(step, schedule.steps, schedule.lr)
-            terms = take_step(training.method, training.optimisers, batch, lr, training.precision)
+            taken = take_step(training.method, training.optimisers, batch, lr, training.precision, schedule.clip)
             step += 1
-            journal.add(terms, len(batch.a), time.perf_counter() - began)
+            journal.add(taken.terms, len(batch.a), time.perf_counter() - began)
             display.trained(folder.name, step, schedule.steps, journal.images_per_second, journal.means)
+            for note in training.health.look(step, batch, taken):
+                display.note(f"{folder.name}: step {step}: {note}")
+                journal.write_note(step, note)
             if step % schedule.log_every == 0 or step == schedule.steps:
                 journal.write_terms(step, lr)
             if step % schedule.val_every == 0 or step == schedule.steps:
+                _check_place(folder, began_in)
                 record = _look(training, step, display, journal)
-                save_checkpoint(training, step, record, journal.sums)
+                save_checkpoint(training, step, record, journal)
                 saved = step
         if saved < step:
-            save_checkpoint(training, step, None, journal.sums)
+            _check_place(folder, began_in)
+            save_checkpoint(training, step, None, journal)
     except NotFiniteError as problem:
-        raise NotFiniteError(f"step {step + 1}: {problem}; {_last_good(folder)}") from None
+        raise NotFiniteError(f"step {step + 1}: {problem}; {_way_on(folder, saved, ' --lr-scale 0.5')}") from None
+    except DiptychError as problem:
+        raise DiptychError(f"stopped after step {step}: {problem}; {_way_on(folder, saved)}") from None
+    except OSError as problem:
+        what = f"{problem.filename}: {reason(problem)}" if problem.filename else reason(problem)
+        mend = f"free space or mend the folder, then {_way_on(folder, saved)}"
+        raise DiptychError(f"stopped after step {step}: {what}; {mend}") from None
     finally:
-        journal.close()
+        if journal is not None:
+            journal.close()
     return step
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino
+
+
+def _check_place(folder: Path, began_in: tuple[int, int]) -> None:
+    """Raises `DiptychError` where a mount has vanished: then other folders of that name would be made below it."""
+    if _identity(folder) != began_in:
+        raise DiptychError(f"{folder}: is not the folder any more that the training began in; bring it back")
 
 
 def _look(training: Training, step: int, display: Display, journal: Journal) -> dict[str, Any] | None:
     """Preview and validate; the scores' record, or None where nothing is validated."""
     picture = training.preview(training.translator)
-    previews = training.folder / "previews"
-    previews.mkdir(exist_ok=True)
-    picture.save(previews / f"{step:08d}.png")
+    write_png(training.folder / "previews" / f"{step:08d}.png", picture)
     journal.show(step, picture)
     if training.validate is None:
         return None
@@ -103,21 +132,26 @@ def _look(training: Training, step: int, display: Display, journal: Journal) -> 
     return record
 
 
-def save_checkpoint(training: Training, step: int, record: Mapping[str, Any] | None, sums: Sums) -> None:
+def save_checkpoint(training: Training, step: int, record: Mapping[str, Any] | None, journal: Journal) -> None:
     """Write the checkpoint of `step` beside the others, name it in checkpoints.json, then clear away the old ones.
 
-    The folder appears under its name only once it is whole; checkpoints.json is replaced in one move.
+    The folder appears under its name only once it is whole, and checkpoints.json is replaced in one move; each is on
+    the disk, with the log up to `step`, before what follows relies on it.
     """
     checkpoints = training.folder / "checkpoints"
     name = f"{step:08d}"
-    half = checkpoints / f".{name}.part"
-    shutil.rmtree(half, ignore_errors=True)
-    half.mkdir(parents=True)
-    training.translator.save_pretrained(half)
-    save_training(half, step, training.method, training.optimisers, sums)
-    if (checkpoints / name).exists():
-        shutil.rmtree(checkpoints / name)
-    half.replace(checkpoints / name)
+    half = checkpoints / f"{PART}{name}"
+    try:
+        training.translator.save_pretrained(half)
+        save_training(half, step, training.method, training.optimisers, training.health, journal.sums)
+        for folder in (half, *(path for path in half.iterdir() if path.is_dir())):
+            sync(folder)
+        half.replace(checkpoints / name)
+        sync(checkpoints)
+    except BaseException:
+        shutil.rmtree(half, ignore_errors=True)  # gives a full disk its space back
+        raise
+    journal.sync()
 
     index = training.folder / "checkpoints.json"
     known = json.loads(index.read_text()) if index.exists() else {}
@@ -127,18 +161,36 @@ def save_checkpoint(training: Training, step: int, record: Mapping[str, Any] | N
     better = best is None or best["value"] is None or (score is not None and score >= best["value"])
     known = {"last": entry, "best": entry if better else best}
     write_json(index, known)
+    sync(training.folder)
 
-    whole = sorted(path for path in checkpoints.iterdir() if not path.name.startswith("."))
+    whole = _whole_checkpoints(training.folder)
     keep = {path.name for path in whole[-training.schedule.keep :]} | {known["best"]["name"], name}
     for path in whole:
         if path.name not in keep:
-            shutil.rmtree(path)
+            delete_folder(path)
 
 
-def _last_good(folder: Path) -> str:
+def clear_after(folder: Path, step: int) -> None:
+    """Take away what an earlier start left in the run `folder` after its checkpoint of `step`, or half done."""
+    for part in folder.rglob(f"{PART}*"):
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink(missing_ok=True)  # it may have been in such a folder
     index = folder / "checkpoints.json"
-    if not index.exists():
-        return "no checkpoint was saved yet; try a lower --optim.lr or --precision fp32"
-    step = json.loads(index.read_text())["last"]["step"]
-    lower = f"lower optim.lr in {folder / 'experiment.yaml'}, then diptych resume {folder}"
-    return f"the checkpoint of step {step} is kept; to go on from it {lower}"
+    named = {entry["name"] for entry in json.loads(index.read_text()).values()} if index.exists() else set()
+    for checkpoint in _whole_checkpoints(folder):
+        if checkpoint.name not in named and int(checkpoint.name) > step:
+            delete_folder(checkpoint)
+    for preview in folder.glob("previews/*.png"):
+        if preview.stem.isdecimal() and int(preview.stem) > step:
+            preview.unlink()
+
+
+def _whole_checkpoints(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("checkpoints/*") if path.name.isdecimal())
+
+
+def _way_on(folder: Path, saved: int, flags: str = "") -> str:
+    start = f"goes on from the checkpoint of step {saved}" if saved else "starts again, as no checkpoint was saved yet"
+    return f"diptych resume {folder}{flags} {start}"

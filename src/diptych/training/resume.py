@@ -3,32 +3,36 @@
 Batches are a function of the step and need no state. Tensors go into a safetensors file, all else into JSON beside it.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from diptych.errors import DiptychError
-from diptych.files import write_json
+from diptych.errors import DiptychError, reason
+from diptych.files import write_json, write_tensors
 from diptych.methods.base import Method, Phase
+from diptych.reading import read_json
+from diptych.saved import SavedTranslator, read_record
+from diptych.training.health import Health
+from diptych.translator import WEIGHTS
+from diptych.weights import UNREADABLE, check_fit, read_checked, sha256, tensors_in
 
 Optimisers = dict[Phase, torch.optim.Adam]
 Sums = dict[str, list[float]]
 """The values of each term since the last line of the log."""
 
 
-def save_training(folder: Path, step: int, method: Method, optimisers: Optimisers, sums: Sums) -> None:
+def save_training(folder: Path, step: int, method: Method, optimisers: Optimisers, health: Health, sums: Sums) -> None:
     """Write the state after `step` steps into the checkpoint `folder`, beside the generators that stand there already:
-    judges, optimisers, pools, the random generators of torch, and the terms summed since the last line of the log."""
+    judges, optimisers, pools, the random generators of torch, the signs of collapse, and the terms summed since the
+    last line of the log."""
     state: dict[str, Any] = {
         "step": step,
         "judges": {name: net.state_dict() for name, net in method.networks.items() if name.startswith("judge")},
         "optimisers": {phase: optimiser.state_dict() for phase, optimiser in optimisers.items()},
         "method": method.state_dict(),
+        "health": health.state_dict(),
         "sums": dict(sums),
         "torch_rng": torch.get_rng_state(),
     }
@@ -37,35 +41,63 @@ def save_training(folder: Path, step: int, method: Method, optimisers: Optimiser
         state["device_rng"] = torch.get_device_module(device).get_rng_state()
     tensors: dict[str, Tensor] = {}
     tree = _take_out_tensors(state, "", tensors)
-    (folder / "training").mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / "training" / "state.safetensors")
-    write_json(folder / "training" / "state.json", tree)
+    write_tensors(folder / "training" / "state.safetensors", tensors)
+    write_json(
+        folder / "training" / "state.json", {"sha256": sha256(folder / "training" / "state.safetensors"), **tree}
+    )
 
 
-def load_training(folder: Path, method: Method, optimisers: Optimisers) -> tuple[int, Sums]:
-    """Restore the checkpoint `folder` into `method` and `optimisers`; return the step and the terms summed so far.
+def load_training(folder: Path, method: Method, optimisers: Optimisers, health: Health) -> tuple[int, Sums]:
+    """Restore the checkpoint `folder` into the other three; return the step and the terms summed so far.
 
     Raises `DiptychError` where the files are damaged or do not fit.
     """
     device = _device(method)
     try:
-        tensors = load_file(folder / "training" / "state.safetensors")
-        state = _put_back_tensors(json.loads((folder / "training" / "state.json").read_text()), tensors)
+        tree = read_json(folder / "training" / "state.json")
+        tensors = _checked_tensors(folder / "training" / "state.safetensors", tree.get("sha256"))
+        state = _put_back_tensors(tree, tensors)
+        translator = read_record(folder / "translator.json", SavedTranslator)
         for name, network in method.networks.items():
-            if name in state["judges"]:
-                network.load_state_dict(state["judges"][name])
+            if name.startswith("judge"):
+                weights, where = state["judges"][name], f"the judge {name}"
             else:
-                network.load_state_dict(load_file(folder / name / "model.safetensors"))
+                where = f"{name}/{WEIGHTS}"
+                weights = _checked_tensors(folder / where, translator.digest(where))
+            check_fit(network, weights, where)
+            network.load_state_dict(weights)
         for phase, optimiser in optimisers.items():
-            optimiser.load_state_dict(state["optimisers"][phase])
+            _load_optimiser(optimiser, state["optimisers"][phase]["state"], phase)
         method.load_state_dict(state["method"], device)
+        health.load_state_dict(state["health"], device)
         torch.set_rng_state(state["torch_rng"])
         if device.type != "cpu" and "device_rng" in state:
             torch.get_device_module(device).set_rng_state(state["device_rng"])
         return int(state["step"]), {name: list(values) for name, values in state["sums"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as problem:
-        why = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-        raise DiptychError(f"{folder}: cannot be resumed from ({why}); start again with diptych train") from None
+    except (DiptychError, *UNREADABLE) as problem:
+        raise DiptychError(
+            f"{folder}: cannot be resumed from ({reason(problem)}); start again with diptych train"
+        ) from None
+
+
+def _checked_tensors(path: Path, digest: str | None) -> dict[str, Tensor]:
+    return tensors_in(read_checked(path, digest), path)
+
+
+def _load_optimiser(optimiser: torch.optim.Adam, moments: dict[int, dict[str, Tensor]], phase: str) -> None:
+    """Restore what Adam remembers of each parameter; its rates and betas are those of the settings.
+
+    Raises `DiptychError` where that is of other shapes than the parameter.
+    """
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    for place, moment in moments.items():
+        shapes = {name: tuple(tensor.shape) for name, tensor in moment.items()}
+        there = tuple(parameters[place].shape) if 0 <= place < len(parameters) else None
+        if shapes != {"step": (), "exp_avg": there, "exp_avg_sq": there}:
+            raise DiptychError(
+                f"the optimiser of the {phase} remembers {shapes} of parameter {place}, which is {there}"
+            )
+    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
 def _device(method: Method) -> torch.device:

@@ -1,7 +1,8 @@
 """One training step, whatever the method: translate once, then update each side by its weighted terms."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from diptych.batches import Batch
 from diptych.errors import DiptychError
-from diptych.methods.base import Method, Phase
+from diptych.methods.base import Images, Method, Phase, Terms
 
 Precision = Literal["fp32", "bf16"]
 
@@ -56,14 +57,24 @@ def _to_float32(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
     return output.float()
 
 
+@dataclass(frozen=True)
+class Taken:
+    """What a step came to: its terms, unweighted, by name; which of them are the judges'; the images, detached."""
+
+    terms: dict[str, float]
+    judge_terms: tuple[str, ...]
+    images: Images
+
+
 def take_step(
     method: Method,
     optimisers: dict[Phase, torch.optim.Adam],
     batch: Batch,
     lr: float,
     precision: Precision = "fp32",
-) -> dict[str, float]:
-    """Update every network once; return the terms, unweighted, by name.
+    clip: float | None = None,
+) -> Taken:
+    """Update every network once; gradients of a side whose norm over all its networks is above `clip` are scaled to it.
 
     Raises `NotFiniteError`, naming the term, before anything that is not finite reaches a weight.
     """
@@ -71,36 +82,64 @@ def take_step(
     def autocast() -> AbstractContextManager[None]:
         return torch.autocast(batch.a.device.type, torch.bfloat16, enabled=precision == "bf16")
 
+    def terms_of(phase: Phase, images: Images) -> Terms:
+        with autocast():
+            return (method.generator_terms if phase == "generators" else method.judge_terms)(batch, images)
+
     with autocast():
         images = method.translate(batch)
     detached = {name: image.detach() for name, image in images.items()}
-    seen: dict[str, float] = {}
+    seen: dict[Phase, dict[str, float]] = {}
     for phase in method.update_order:
         for name in side(method, "judges"):
             method.networks[name].requires_grad_(phase == "judges")
-        with autocast():
-            if phase == "generators":
-                terms = method.generator_terms(batch, images)
-            else:
-                terms = method.judge_terms(batch, detached)
+        terms = terms_of(phase, images if phase == "generators" else detached)
         if not terms:
             continue
         values = torch.stack([term.float() if precision == "bf16" else term for term in terms.values()])
-        named = dict(zip(terms, values.tolist(), strict=True))
-        for name, value in named.items():
+        seen[phase] = dict(zip(terms, values.tolist(), strict=True))
+        for name, value in seen[phase].items():
             if not abs(value) < float("inf"):
-                raise NotFiniteError(f"the term {name} became {value}")
-        seen |= named
+                raise NotFiniteError(f"the term {name} became {value}{_from_the_input(batch)}")
         weights = torch.tensor([method.weights[name] for name in terms], dtype=values.dtype, device=values.device)
         optimiser = optimisers[phase]
         optimiser.zero_grad()
         (weights * values).sum().backward()  # type: ignore[no-untyped-call]
-        gradients = [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
-        if not torch.nn.utils.get_total_norm(gradients).isfinite():
-            raise NotFiniteError(f"the gradient of the {phase} became infinite or NaN ({', '.join(terms)})")
+        parameters = [p for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
+        if not norm.isfinite():
+            with autocast():
+                again = method.translate(batch) if phase == "generators" else detached
+            at_fault = _not_finite(terms_of(phase, again), method.weights, parameters)
+            raise NotFiniteError(
+                f"the gradient of the {phase} became infinite or NaN, by the term {' and '.join(at_fault)}"
+                if at_fault
+                else f"the gradient of the {phase} became infinite or NaN, by {', '.join(terms)} together"
+            )
+        if clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
         for group in optimiser.param_groups:
             group["lr"] = lr * group["lr_scale"]
         optimiser.step()
     for name in side(method, "judges"):
         method.networks[name].requires_grad_(True)
-    return seen
+    return Taken(
+        {name: value for terms in seen.values() for name, value in terms.items()},
+        tuple(seen.get("judges", ())),
+        detached,
+    )
+
+
+def _from_the_input(batch: Batch) -> str:
+    bad = [side for side, images in (("a", batch.a), ("b", batch.b)) if not images.isfinite().all()]
+    return f", and the images of {' and '.join(bad)} in this batch are not finite" if bad else ""
+
+
+def _not_finite(terms: Terms, weights: Mapping[str, float], parameters: Sequence[nn.Parameter]) -> list[str]:
+    """The terms whose own gradient is not finite. They are fresh: the graph of those that failed is gone."""
+    found = []
+    for name, term in terms.items():
+        gradients = torch.autograd.grad(weights[name] * term, parameters, retain_graph=True, allow_unused=True)
+        if not torch.nn.utils.get_total_norm([g for g in gradients if g is not None]).isfinite():
+            found.append(name)
+    return found

@@ -1,0 +1,211 @@
+"""A dataset as it lies on disk -> which of its folders is what, so that `--data DIR` is all that has to be said."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from diptych.errors import DiptychError, nearest
+from diptych.files import write_text
+from diptych.images import SUFFIXES, list_images, read_header, real_path
+from diptych.pairs import same_stem
+from diptych.recipes import read_yaml
+
+FILE = "dataset.yaml"
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+"""Split -> what its folder may be called; letters may be large or small."""
+UNDERSTOOD = (
+    f"{FILE}; trainA, trainB (and valA, valB, testA, testB); train (and val, test) of side-by-side images; the folders "
+    "a and b, alone, in train (val, test) or with train (val, test) in them"
+)
+
+Sides = tuple[Path, Path]  # the folders of a and of b
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folders of a dataset, halves of side-by-side images among them, and its tables; None for what is not there.
+
+    `pairs` is a CSV of pairs. `val_paired` says whether the validation images have partners of the same stem.
+    `recognised` says in words what was found.
+    """
+
+    a: Path
+    b: Path
+    val_a: Path | None = None
+    val_b: Path | None = None
+    test_a: Path | None = None
+    test_b: Path | None = None
+    a_classes: Path | None = None
+    b_classes: Path | None = None
+    pairs: Path | None = None
+    val_paired: bool = True
+    recognised: str = ""
+
+    def swapped(self) -> "Layout":
+        """The same with domain b as a; raises `DiptychError` where a CSV of pairs says otherwise."""
+        if self.pairs is not None:
+            raise DiptychError(f"--swap: {self.pairs} lists a before b; give --a, --b and --pairs instead of --data")
+        return replace(
+            self,
+            a=self.b,
+            b=self.a,
+            val_a=self.val_b,
+            val_b=self.val_a,
+            test_a=self.test_b,
+            test_b=self.test_a,
+            a_classes=self.b_classes,
+            b_classes=self.a_classes,
+            recognised=f"{self.recognised}; swapped, so that a is what would be b",
+        )
+
+
+PATHS = ("a", "b", "val_a", "val_b", "test_a", "test_b", "a_classes", "b_classes", "pairs")
+"""The keys of dataset.yaml, besides `about`, which is for the reader alone."""
+
+
+def read_layout(folder: Path, swap: bool = False) -> Layout:
+    """What of `folder` is which domain and split, by its dataset.yaml or by the names of its folders.
+
+    Raises `DiptychError` for a folder that follows none of the layouts.
+    """
+    file = folder if folder.is_file() else folder / FILE
+    if file.is_file():
+        layout = _from_file(file)
+    elif not folder.is_dir():
+        raise DiptychError(f"--data {folder}: no such folder; give one that holds a dataset")
+    else:
+        layout = _from_names(folder)
+    if layout.val_a is not None and layout.val_b is not None and not _paired(layout.val_a, layout.val_b):
+        words = f"{layout.recognised}; its validation images are no pairs, so that training does without them"
+        layout = replace(layout, val_paired=False, recognised=words)
+    return layout.swapped() if swap else layout
+
+
+def write_layout(layout: Layout, folder: Path, about: str) -> None:
+    """Write `folder`/dataset.yaml; what lies below `folder` is named relative to it, so that they may be moved."""
+    lines = {name: _named(getattr(layout, name), folder) for name in PATHS if getattr(layout, name) is not None}
+    text = yaml.safe_dump({"about": about, **lines}, sort_keys=False, allow_unicode=True, width=10_000)
+    write_text(folder / FILE, text)
+
+
+def _named(path: Path, folder: Path) -> str:
+    path, folder = path.absolute(), folder.absolute()
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+
+
+def _from_file(file: Path) -> Layout:
+    values = read_yaml(file)
+    about = values.pop("about", None)
+    for key, value in values.items():
+        if key not in PATHS:
+            raise DiptychError(f"{file}: unknown entry {key!r}{nearest(key, PATHS) or ';'} it takes {', '.join(PATHS)}")
+        if not isinstance(value, str):
+            raise DiptychError(f"{file}: {key}: {value!r} is no path; write that of a folder or file")
+    missing = [key for key in ("a", "b") if key not in values]
+    if missing:
+        raise DiptychError(f"{file}: names no folder of {missing[0]}; add a line {missing[0]}: FOLDER")
+    paths: dict[str, Any] = {key: file.parent / value for key, value in values.items()}
+    for key, path in paths.items():
+        if not os.path.exists(real_path(path)[0]):  # noqa: PTH110 - which, unlike Path's, takes overlong names for absent
+            raise DiptychError(f"{file}: {key}: there is no {real_path(path)[0]}; mend the line, or import again")
+    return Layout(**paths, recognised=f"{file}: {about or 'a dataset'}")
+
+
+def _from_names(folder: Path) -> Layout:
+    answers = ((kind, find(folder)) for kind, find in NAMINGS.items())
+    kind, found = next(((kind, found) for kind, found in answers if "train" in found), ("", {}))
+    if not found:
+        raise DiptychError(f"--data {folder}: not understood; what is: {UNDERSTOOD}. Or give --a and --b")
+    paths: dict[str, Any] = {
+        ("" if split == "train" else f"{split}_") + side: path
+        for split, sides in found.items()
+        for side, path in zip("ab", sides, strict=True)
+    }
+    tables = (folder / f"{name}.csv" for name in ("a_classes", "b_classes", "pairs"))
+    paths |= {table.stem: table for table in tables if table.is_file()}
+    named = ", ".join(_named(path, folder) for path in paths.values())
+    return Layout(**paths, recognised=f"{folder}: {kind}: {named}")
+
+
+def _beside(folder: Path) -> dict[str, Sides]:
+    """trainA beside trainB."""
+    below, found = _subfolders(folder), {}
+    for split, names in SPLITS.items():
+        for name in reversed(names):
+            if {f"{name}a", f"{name}b"} <= below.keys():
+                found[split] = below[f"{name}a"], below[f"{name}b"]
+    return found
+
+
+def _sides_in_splits(folder: Path) -> dict[str, Sides]:
+    """train/a and train/b."""
+    return {split: sides for split, path in _split_folders(folder).items() if (sides := _two_sides(path)) is not None}
+
+
+def _splits_in_sides(folder: Path) -> dict[str, Sides]:
+    """a/train and b/train."""
+    sides = _two_sides(folder)
+    if sides is None:
+        return {}
+    a, b = (_split_folders(side) for side in sides)
+    return {split: (a[split], b[split]) for split in a if split in b}
+
+
+def _sides_alone(folder: Path) -> dict[str, Sides]:
+    sides = _two_sides(folder)
+    return {} if sides is None else {"train": sides}
+
+
+def _halves(folder: Path) -> dict[str, Sides]:
+    """train of side-by-side images; raises `DiptychError` where they cannot be such."""
+    found = {}
+    for split, path in _split_folders(folder).items():
+        first = next((file for file in sorted(path.iterdir()) if file.suffix.lower() in SUFFIXES), None)
+        if first is None:
+            continue
+        width, height = read_header(first).size
+        if width < height:
+            raise DiptychError(
+                f"{first}: {width}x{height} pixels are no two images side by side; give --a and --b, the folders of "
+                "both domains"
+            )
+        found[split] = path.with_name(f"{path.name}::left"), path.with_name(f"{path.name}::right")
+    return found
+
+
+NAMINGS: dict[str, Callable[[Path], dict[str, Sides]]] = {
+    "folders as CycleGAN has them": _beside,
+    "folders a and b in every split": _sides_in_splits,
+    "every split in folders a and b": _splits_in_sides,
+    "folders a and b": _sides_alone,
+    "side-by-side images as pix2pix has them, whose left halves are a": _halves,
+}
+"""How the folders of a dataset may be called, in words -> split -> the folders of a and b."""
+
+
+def _subfolders(folder: Path) -> dict[str, Path]:
+    """The folders in `folder` by their names in small letters; hidden ones are left out."""
+    return {
+        path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")
+    }
+
+
+def _split_folders(folder: Path) -> dict[str, Path]:
+    below = _subfolders(folder)
+    return {split: below[name] for split, names in SPLITS.items() for name in reversed(names) if name in below}
+
+
+def _two_sides(folder: Path) -> Sides | None:
+    below = _subfolders(folder)
+    return (below["a"], below["b"]) if {"a", "b"} <= below.keys() else None
+
+
+def _paired(a: Path, b: Path) -> bool:
+    if real_path(a)[0] == real_path(b)[0]:
+        return True
+    names = list_images(a)
+    return len(same_stem(names, list_images(b), b)) == len(names)
