@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from diptych.errors import DiptychError
 from diptych.pool import ImagePool
 
 
@@ -60,3 +62,11 @@ def test_an_empty_pool_restores_empty() -> None:
     other.query(images(1))
     other.load_state_dict(ImagePool(2, seed=0).state_dict(), torch.device("cpu"))
     assert other.images == []
+
+
+@pytest.mark.parametrize("forged", [torch.zeros(1, 3, 1, 1), torch.zeros(1, 1, 1, 2), torch.zeros(1, 1, 1, 1).double()])
+def test_a_forged_memory_is_refused(forged: torch.Tensor) -> None:
+    pool = ImagePool(2, seed=0)
+    pool.load_state_dict(pool.state_dict() | {"images": forged}, torch.device("cpu"))
+    with pytest.raises(DiptychError, match="checkpoint is of another run"):
+        pool.query(images(1))

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diptych.errors import DiptychError
+
 
 class ImagePool:
     """Up to `size` past images. Once full, each new image is answered by itself or, half of the time, by an old one.
@@ -19,9 +21,18 @@ class ImagePool:
         self.rng = np.random.default_rng(seed)
 
     def query(self, images: Tensor) -> Tensor:
-        """`(B, C, H, W)` new images -> as many to show the judge; a pool of size 0 answers with the new ones."""
+        """`(B, C, H, W)` new images -> as many to show the judge; a pool of size 0 answers with the new ones.
+
+        Raises `DiptychError` where the images remembered, which may come from a file, are of another shape or type.
+        """
         if self.size == 0:
             return images
+        for old in self.images:
+            if old.shape != images.shape[1:] or old.dtype != images.dtype:
+                raise DiptychError(
+                    f"a pool remembers images of {tuple(old.shape)} {old.dtype}, the batch holds "
+                    f"{tuple(images.shape[1:])} {images.dtype}; its checkpoint is of another run, start again"
+                )
         answers = []
         for image in images.detach():  # (C, H, W)
             if len(self.images) < self.size:

@@ -254,6 +254,24 @@ def test_collapse_is_noted_in_the_log_and_told(
     monkeypatch.undo()
 
 
+def test_signs_of_collapse_outlast_a_resumption_and_are_told_once(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diptych.networks.resnet import ResNetGenerator
+    from diptych.training import health
+
+    monkeypatch.setattr(health, "PATIENCE", 4)
+    monkeypatch.setattr(health, "LOOK_EVERY", 1)
+    forward = ResNetGenerator.forward
+    monkeypatch.setattr(ResNetGenerator, "forward", lambda self, x: forward(self, x) * 0)
+    run = tmp_path / "run"
+    assert diptych(*words(folders, run, "--loss", "pixel", "--steps", 3)) == 0
+    assert diptych("resume", run, "--steps", 5) == 0  # the fourth step in a row is its first
+    assert diptych("resume", run, "--steps", 12) == 0
+    notes = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in notes if "note" in line] == [4]
+
+
 def test_clipping_holds_for_the_run_and_its_continuation(folders: Folders, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert diptych(*words(folders, run, "--optim.clip", 1e-12)) == 0

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from diptych.errors import DiptychError, first_line, some
 from diptych.images import read_view
+from diptych.reading import open_file
 
 HUB_NAMES = {"resnet50": "microsoft/resnet-50"}
 FILES = ("*.json", "*.safetensors")  # of a hub repository: its configurations and weights, no second format
@@ -169,6 +170,6 @@ def files_digest(files: Iterable[Path]) -> str:
     """SHA-256 of the names and contents of `files`, hexadecimal."""
     digest = hashlib.sha256()
     for file in files:
-        with file.open("rb") as opened:
+        with open_file(file) as opened:
             digest.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import diptych
+from diptych.reading import open_file
 
 PACKAGES = ("torch", "numpy", "pillow", "safetensors")
 MOST_FILES_READ = 20_000  # of more, name and size stand for the content: a start must not take an hour
@@ -69,7 +70,7 @@ def data_digest(files: Mapping[str, Iterable[tuple[str, Path]]]) -> dict[str, st
 
 def _content(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while part := file.read(BYTES_AT_ONCE):
             digest.update(part)
     return digest.hexdigest()
