@@ -1,14 +1,17 @@
 """Files that are the old one or the new one, never half."""
 
+import errno
 import json
 import os
+import re
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from diptych.files import write_bytes, write_json, write_text
+from diptych.files import append, delete_folder, write_bytes, write_json, write_tensors, write_text
 
 
 def test_writes_what_it_was_given_and_makes_the_folder(tmp_path: Path) -> None:
@@ -80,3 +83,65 @@ def test_long_names_are_no_trouble(tmp_path: Path) -> None:
     path = tmp_path / ("n" * 250 + ".txt")
     write_text(path, "x")
     assert path.read_text() == "x"
+
+
+def test_a_full_disk_is_known_from_what_safetensors_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its errors have no number, only a text; these two were seen on a full tmpfs and under a limit of sizes."""
+    import safetensors.torch
+
+    path = tmp_path / "x.safetensors"
+    for said, number in (
+        ("Error while serializing: I/O error: No space left on device (os error 28)", errno.ENOSPC),
+        ("Error while serializing: I/O error: File too large (os error 27)", errno.EFBIG),
+        ("something else", errno.EIO),
+    ):
+
+        def fail(*_: object, said: str = said) -> None:
+            raise safetensors.SafetensorError(said)
+
+        monkeypatch.setattr(safetensors.torch, "save_file", fail)
+        with pytest.raises(OSError, match=re.escape(str(path))) as caught:
+            write_tensors(path, {})
+        assert (caught.value.errno, caught.value.filename) == (number, str(path))
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_goes_by_its_name_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "folder"
+    (folder / "inner").mkdir(parents=True)
+    (tmp_path / ".part-folder").mkdir()  # left by a kill in the middle of the same
+    (tmp_path / ".part-folder" / "x").write_text("half")
+    real, seen = shutil.rmtree, []
+
+    def looking(path: Path, **options: bool) -> None:
+        seen.append((Path(path).name, folder.exists()))
+        real(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", looking)
+    delete_folder(folder)
+    assert seen == [(".part-folder", True), (".part-folder", False)]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_append_is_whole_or_names_its_file(tmp_path: Path) -> None:
+    class Reluctant:
+        """Takes three bytes at a time, as a nearly full disk may, and then none."""
+
+        name = "the/log.jsonl"
+
+        def __init__(self, room: int) -> None:
+            self.room, self.data = room, b""
+
+        def write(self, data: bytes) -> int:
+            if self.room == 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            taken = data[: min(3, self.room)]
+            self.data += taken
+            self.room -= len(taken)
+            return len(taken)
+
+    file = Reluctant(100)
+    append(file, b"a whole line\n")  # type: ignore[arg-type]
+    assert file.data == b"a whole line\n"
+    with pytest.raises(OSError, match="No space left on device: 'the/log.jsonl'"):
+        append(Reluctant(5), b"a whole line\n")  # type: ignore[arg-type]

@@ -133,7 +133,7 @@ def test_other_commands_end_at_once_and_leave_whole_files(
         done = lambda: True  # noqa: E731
     else:
         sides = ["--a", str(folders.val_photos), "--b", str(folders.val_labels)]
-        line = ["evaluate", str(trained), *sides, "--bootstrap", "100000"]
+        line = ["evaluate", str(trained), *sides, "--resamples", "1000000"]
         done = lambda: True  # noqa: E731
     process = subprocess.Popen(
         [sys.executable, "-m", "diptych", *line],

@@ -64,9 +64,12 @@ def test_one_colour_is_told_once(reopened_at: int | None) -> None:
     assert told(PATIENCE + LOOK_EVERY, image=lambda step: flat + noise(step) * (step == 2 * LOOK_EVERY)) == []
 
 
-def test_the_same_picture_whatever_the_input_is_told_once() -> None:
+@pytest.mark.parametrize("reopened_at", [None, PATIENCE // 2 + 1])
+def test_the_same_picture_whatever_the_input_is_told_once(reopened_at: int | None) -> None:
     picture = noise(1)
-    (found,) = told(3 * PATIENCE, image=lambda step: picture + noise(step, NEARLY_THE_SAME / 2))
+    (found,) = told(
+        3 * PATIENCE, image=lambda step: picture + noise(step, NEARLY_THE_SAME / 2), reopened_at=reopened_at
+    )
     assert found[0] == PATIENCE + LOOK_EVERY  # the first look at one image has nothing to compare it with
     assert "nearly the same whatever the input" in found[1]
     rows = picture.expand(2, 3, 16, 16)

@@ -84,6 +84,9 @@ def test_the_state_of_the_packages_own_checkout(tmp_path: Path) -> None:
     (package / "__init__.py").write_text("")
     assert git_state(package) is None
     git("init")
+    (tmp_path / "of-somebody-else.txt").write_text("")
+    git("add", "of-somebody-else.txt")
+    git("commit", "-m", "x")
     assert git_state(package) is None  # it lies in a repository, and is no part of it
     git("add", ".")
     git("commit", "-m", "x")
