@@ -143,5 +143,5 @@ def test_an_append_is_whole_or_names_its_file(tmp_path: Path) -> None:
     file = Reluctant(100)
     append(file, b"a whole line\n")  # type: ignore[arg-type]
     assert file.data == b"a whole line\n"
-    with pytest.raises(OSError, match="No space left on device: 'the/log.jsonl'"):
+    with pytest.raises(OSError, match=r"No space left on device: 'the/log\.jsonl'"):
         append(Reluctant(5), b"a whole line\n")  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import sys
 import tempfile
 import time
@@ -129,6 +130,15 @@ def check_out(out: Path) -> None:
         raise DiptychError(f"{there}: may not be written to; choose another --out")
 
 
+def check_own(*places: Path) -> None:
+    """Raises `DiptychError` where a file or folder that will be written, or anything in it, is neither a file nor a
+    folder: what is cleared away behind a link may be someone else's, and a pipe may wait for ever."""
+    for place in places:
+        for path in (place, *place.rglob("*")):
+            if path.is_symlink() or (path.exists() and not (path.is_file() or path.is_dir())):
+                raise DiptychError(f"{path}: is a link or a pipe; put the file or folder itself in its place")
+
+
 @contextmanager
 def alone_in(folder: Path, command: str, waiting: Callable[[], None] = lambda: None) -> Iterator[int]:
     """Hold the lock of `folder`, which is there already, as `command`; yields the lock's file descriptor.
@@ -141,8 +151,16 @@ def alone_in(folder: Path, command: str, waiting: Callable[[], None] = lambda: N
     Raises `DiptychError` naming the process and the machine that hold it.
     """
     path = folder / ".lock"
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
+        # What it holds is written over: a link would lead that out of the folder.
+        file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    except OSError as problem:
+        if problem.errno == errno.ELOOP:
+            raise DiptychError(f"{path}: is a link; delete it") from None
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise DiptychError(f"{path}: is no file; delete it")
         told = False
         while (taken := _lock(file)) is not True:
             holder = _holder(file)

@@ -14,7 +14,7 @@ from PIL import Image
 from diptych.batches import Batches
 from diptych.display import Display
 from diptych.errors import DiptychError, reason
-from diptych.files import PART, delete_folder, sync, write_json, write_png
+from diptych.files import PART, check_own, delete_folder, sync, write_json, write_png
 from diptych.methods.base import Method
 from diptych.training.health import Health
 from diptych.training.journal import Journal
@@ -67,6 +67,7 @@ def train(training: Training, display: Display, stop: Callable[[], bool] = lambd
     folder, schedule = training.folder, training.schedule
     step = saved = training.step
     began_in = _identity(folder)
+    check_own(*(folder / name for name in ("checkpoints", "previews", "tensorboard", "log.jsonl")))
     journal: Journal | None = None
     try:
         clear_after(folder, step)

@@ -69,7 +69,7 @@ def load_training(folder: Path, method: Method, optimisers: Optimisers, health: 
         for phase, optimiser in optimisers.items():
             _load_optimiser(optimiser, state["optimisers"][phase]["state"], phase)
         method.load_state_dict(state["method"], device)
-        health.load_state_dict(state["health"], device)
+        health.load_state_dict(state.get("health", Health().state_dict()), device)  # earlier versions watched for none
         torch.set_rng_state(state["torch_rng"])
         if device.type != "cpu" and "device_rng" in state:
             torch.get_device_module(device).set_rng_state(state["device_rng"])
