@@ -221,3 +221,62 @@ def test_ordinary_images_stay_pillows(tmp_path: Path) -> None:
         assert isinstance(image, Image.Image)
         assert image.mode == mode
         assert read_header(tmp_path / "x.tif") == header_of(image)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize(("kind", "channels"), [(np.uint8, 1), (np.uint16, 3)])  # Pillow reads one, tifffile the other
+def test_a_tiff_of_several_pages_is_refused(tmp_path: Path, kind: type, channels: int, compression: str | None) -> None:
+    shape = (3, 20, 30) if channels == 1 else (3, 20, 30, channels)
+    photometric = "minisblack" if channels == 1 else "rgb"
+    tifffile.imwrite(tmp_path / "x.tif", np.zeros(shape, kind), photometric=photometric, compression=compression)
+    for read in (open_image, read_header):
+        with pytest.raises(UnreadableImageError, match=r"x\.tif: a file of 3 pages.*'separate'") as refused:
+            read(tmp_path / "x.tif")
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize(("kind", "channels"), [(np.uint8, 1), (np.uint16, 3)])
+def test_smaller_copies_and_masks_are_no_pages(
+    tmp_path: Path, kind: type, channels: int, compression: str | None
+) -> None:
+    pixels = samples(channels, 8 * np.dtype(kind).itemsize, 20, 30)
+    photometric = "minisblack" if channels == 1 else "rgb"
+    with tifffile.TiffWriter(tmp_path / "x.tif") as writer:
+        writer.write(pixels.squeeze(), photometric=photometric, compression=compression)
+        writer.write(pixels[::2, ::2].squeeze(), photometric=photometric, compression=compression, subfiletype=1)
+        writer.write(np.ones((20, 30), bool), photometric="mask", subfiletype=4)
+    form = PixelFormat(channels, 8 * np.dtype(kind).itemsize)
+    assert np.array_equal(read_pixels(tmp_path / "x.tif", form=form), pixels)
+    assert read_header(tmp_path / "x.tif").size == (30, 20)
+
+
+@pytest.mark.parametrize("suffix", ["webp", "png", "jpg"])
+def test_of_other_moving_pictures_the_first_is_read(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.new("RGB", (8, 6), colour) for colour in ("black", "white")]
+    kind = {"webp": "WEBP", "png": "PNG", "jpg": "MPO"}[suffix]
+    frames[0].save(tmp_path / f"x.{suffix}", kind, save_all=True, append_images=frames[1:])
+    assert read_pixels(tmp_path / f"x.{suffix}").max() == 0
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_see_through_colour_of_a_deep_png_is_alpha(tmp_path: Path, channels: int) -> None:
+    pixels = samples(channels, 16)
+    data = imagecodecs.png_encode(pixels if channels == 3 else pixels[..., 0])
+    said = b"tRNS" + struct.pack(f">{channels}H", *pixels[2, 3].tolist())
+    chunk = struct.pack(">L", 2 * channels) + said + struct.pack(">L", zlib.crc32(said))
+    (tmp_path / "x.png").write_bytes(data[:33] + chunk + data[33:])
+    expected = Header((7, 5), channels + 1, 16, True)
+    assert read_header(tmp_path / "x.png") == header_of(open_image(tmp_path / "x.png")) == expected
+    alpha = read_pixels(tmp_path / "x.png", form=PixelFormat(channels + 1, 16))[..., -1]
+    assert np.array_equal(alpha == 0, (pixels == pixels[2, 3]).all(2))
+
+
+@pytest.mark.parametrize(
+    ("photometric", "channels", "said"), [("separated", 4, "CMYK inks"), ("cielab", 3, "CIELAB colours")]
+)
+def test_deep_inks_are_no_bands(tmp_path: Path, photometric: str, channels: int, said: str) -> None:
+    write_tiff(tmp_path / "x.tif", samples(channels, 16), photometric=photometric)
+    for read in (open_image, read_header):
+        with pytest.raises(UnreadableImageError, match=f"x.tif: holds {said}; convert it to RGB first"):
+            read(tmp_path / "x.tif")

@@ -255,9 +255,18 @@ def test_folders_that_are_not_understood(tmp_path: Path) -> None:
         read_layout(tmp_path)
     with pytest.raises(DiptychError, match="no such folder"):
         read_layout(tmp_path / "nowhere")
-    image(tmp_path / "tall" / "train" / "1.jpg", size=(8, 9))
-    with pytest.raises(DiptychError, match=r"1\.jpg: 8x9 pixels are no two images side by side"):
-        read_layout(tmp_path / "tall")
+
+
+@pytest.mark.parametrize("size", [(8, 9), (8, 8)])
+@pytest.mark.parametrize("name", ["train/1.jpg", "val/1.jpg", "train/x/3.jpg"])
+def test_images_that_are_not_side_by_side(tmp_path: Path, size: tuple[int, int], name: str) -> None:
+    lay_out(tmp_path, "train/x", "val")
+    image(tmp_path / name, size=size)
+    said = rf"/{name}: 8x{size[1]} pixels are no two .* side-by-side images are wider than high"
+    with pytest.raises(DiptychError, match=said):
+        read_layout(tmp_path)
+    image(tmp_path / name, size=(9, 8))
+    assert read_layout(tmp_path).a == tmp_path / "train::left"
 
 
 def test_dataset_yaml_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -281,9 +290,19 @@ def test_dataset_yaml_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_layout(tmp_path / "moved").a == tmp_path / "moved/photos"
 
 
+def test_what_is_reached_by_way_of_the_folder_is_written_whole(tmp_path: Path) -> None:
+    lay_out(tmp_path, "a", "b")
+    (tmp_path / "out").mkdir()
+    around = tmp_path / "out" / ".." / "a"
+    write_layout(Layout(around, tmp_path / "b"), tmp_path / "out", "mine")
+    assert read_layout(tmp_path / "out").a == around
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("a: ../a\nb: b\n", r"a: '\.\./a' leads out of the folder; write the whole path"),
+        ("a: a\nb: b/../../b\n", r"b: '.*' leads out of the folder"),
         ("a: a\n", "names no folder of b"),
         ("a: a\nb: b\nvala: c\n", "unknown entry 'vala'; did you mean 'val_a'?"),
         ("a: a\nb: [b]\n", r"b: \['b'\] is no path"),
@@ -396,3 +415,11 @@ def test_files_as_people_have_them(folders: Folders, tmp_path: Path, suffix: str
     words = ["train", "shukla", "--data", root, *tiny("shukla"), "--steps", "2", "--out", tmp_path / "x"]
     assert diptych(*words) == 0
     assert (tmp_path / "x" / "checkpoints.json").exists()
+
+
+def test_photos_and_labels_below_a_split_are_no_halves(tmp_path: Path) -> None:
+    for place in ("photos", "labels"):
+        (tmp_path / "train" / place).mkdir(parents=True)
+        Image.new("RGB", (64, 32)).save(tmp_path / "train" / place / "x.png")
+    with pytest.raises(DiptychError, match="not understood"):
+        read_layout(tmp_path)

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +11,16 @@ from PIL import Image, TiffImagePlugin
 
 from diptych.errors import DiptychError
 
+if TYPE_CHECKING:
+    import tifffile
+
 Pixels = NDArray[np.unsignedinteger[Any]]  # uint8 or uint16 (H, W, C)
 
 PNG = b"\x89PNG\r\n\x1a\n"
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are BigTIFF
 BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLES_PER_PIXEL, SAMPLE_FORMAT = 258, 262, 277, 339
 WHITE_IS_ZERO, UNSIGNED = 0, 1
+NO_RGB = {5: "CMYK inks", 8: "CIELAB colours", 9: "CIELAB colours", 10: "CIELAB colours"}  # by photometric
 ASSOCIATED, UNASSOCIATED = 1, 2  # alpha, in TIFF's ExtraSamples
 ORIENTATION = 274
 for _library in ("tifffile", "PIL.TiffImagePlugin"):
@@ -79,10 +83,40 @@ def is_odd_tiff(image: Image.Image) -> bool:
     return fewer or signed or inverted or (deep and not image.mode.startswith(("I", "F")))
 
 
+def has_more_pages(image: Image.Image) -> bool:
+    """Whether Pillow has opened a TIFF whose first page is followed by another: pictures, or a smaller copy."""
+    return isinstance(image, TiffImagePlugin.TiffImageFile) and bool(image.tag_v2.next)
+
+
+def check_pages(file: BinaryIO) -> None:
+    """Raises `DiptychError` for a TIFF of several pictures; smaller copies of one and masks are none."""
+    import tifffile
+
+    file.seek(0)
+    with tifffile.TiffFile(file, name="the file") as tiff:
+        _check_pages(tiff)
+
+
+def _check_pages(tiff: "tifffile.TiffFile") -> None:
+    import tifffile
+
+    if len(tiff.pages) == 1:
+        return
+    pages = (page for page in tiff.pages if isinstance(page, tifffile.TiffPage))  # all of them are
+    if sum(not (page.is_reduced or page.is_mask) for page in pages) > 1:
+        raise DiptychError(
+            f"a file of {len(tiff.pages)} pages, of which one alone would be read; pages are not bands: save bands as "
+            "samples of one page (tifffile.imwrite: photometric='minisblack' and planarconfig='separate', or 'contig' "
+            "with channels last), and images as files of their own"
+        )
+
+
 def png_header(image: Image.Image, file: BinaryIO) -> Header:
     """Of a 16-bit colour PNG that Pillow has opened."""
     file.seek(25)
     channels = {2: 3, 4: 2, 6: 4}[file.read(1)[0]]
+    if channels == 3 and "transparency" in image.info:
+        channels = 4  # one colour is see-through, which is decoded as alpha
     return Header(image.size, channels, 16, channels != 3)
 
 
@@ -96,15 +130,17 @@ def read_png(file: BinaryIO) -> Bands:
 
 
 def read_tiff(file: BinaryIO, most_pixels: int, decode: bool = True) -> tuple[Header, Bands | None, int]:
-    """The first page of a TIFF as it is stored: its header, its bands and its orientation, 1..8.
+    """The one picture of a TIFF as it is stored: its header, its bands and its orientation, 1..8.
 
-    The bands are left out unless `decode`. Raises `DiptychError` for samples whose scale nobody knows, colours
-    multiplied by their alpha, and more than three times `most_pixels` samples; errors of tifffile come as they are.
+    The bands are left out unless `decode`. Raises `DiptychError` for several pages, samples whose scale nobody
+    knows, CMYK and CIELAB, colours multiplied by their alpha, and more than three times `most_pixels` samples; errors
+    of tifffile come as they are.
     """
     import tifffile
 
     file.seek(0)
     with tifffile.TiffFile(file, name="the file") as tiff:  # `file` itself may have no name
+        _check_pages(tiff)
         page = tiff.pages.first
         height, width, channels = page.imagelength, page.imagewidth, page.samplesperpixel
         tile = page.tilelength * page.tilewidth
@@ -117,6 +153,8 @@ def read_tiff(file: BinaryIO, most_pixels: int, decode: bool = True) -> tuple[He
             )
         if page.dtype is None or page.dtype not in (np.dtype(bool), np.dtype(np.uint8), np.dtype(np.uint16)):
             raise DiptychError(unknown_scale(str(page.dtype)))
+        if page.photometric in NO_RGB:
+            raise DiptychError(f"holds {NO_RGB[page.photometric]}; convert it to RGB first")
         alpha = len(page.extrasamples) == 1 and page.extrasamples[0] in (ASSOCIATED, UNASSOCIATED)
         if alpha and page.extrasamples[0] == ASSOCIATED:
             raise DiptychError("its colours are multiplied by their alpha; save it with unassociated alpha")

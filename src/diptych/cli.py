@@ -243,8 +243,11 @@ def run(settings: Settings) -> int:
             written = commands.translate(settings, display)
             answer = f"{len(written)} translated, in {settings.out}"
         elif isinstance(settings, ImportSettings):
+            from diptych.importers import IMPORTERS
+
             layout = commands.import_dataset(settings, display)
-            answer = f"Written: {layout}. Next: diptych train shukla --data {layout.parent} --out RUN"
+            method = "shukla" if IMPORTERS[settings.name].paired else "cyclegan"
+            answer = f"Written: {layout}. Next: diptych train {method} --data {layout.parent} --out RUN"
         elif isinstance(settings, ImportWeightsSettings):
             folder = commands.import_weights(settings, display)
             answer = f"Written: {folder}. Next: diptych translate {folder} IMAGES --out DIR"

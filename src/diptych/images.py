@@ -196,7 +196,11 @@ def _by_pillow(file: BinaryIO) -> Image.Image | None:
             return None
         raise
     _check_size(image.size)
-    return None if bands.is_odd_tiff(image) else image
+    if bands.is_odd_tiff(image):
+        return None
+    if bands.has_more_pages(image):
+        bands.check_pages(file)
+    return image
 
 
 def header_of(image: Image.Image | Bands) -> Header:

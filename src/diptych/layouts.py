@@ -3,24 +3,29 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
 from diptych.errors import DiptychError, nearest
 from diptych.files import write_text
-from diptych.images import SUFFIXES, list_images, read_header, real_path
+from diptych.images import list_images, read_header, real_path
 from diptych.pairs import same_stem
+from diptych.reading import leads_out
 from diptych.recipes import read_yaml
 
 FILE = "dataset.yaml"
+BESIDE = "folders as CycleGAN has them"
+HALVES = "side-by-side images as pix2pix has them, whose left halves are a"
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 """Split -> what its folder may be called; letters may be large or small."""
 UNDERSTOOD = (
     f"{FILE}; trainA, trainB (and valA, valB, testA, testB); train (and val, test) of side-by-side images; the folders "
     "a and b, alone, in train (val, test) or with train (val, test) in them"
 )
+
+LOOKED_AT = 3  # images of each split, whether they can be two side by side
 
 Sides = tuple[Path, Path]  # the folders of a and of b
 
@@ -70,19 +75,48 @@ PATHS = ("a", "b", "val_a", "val_b", "test_a", "test_b", "a_classes", "b_classes
 def read_layout(folder: Path, swap: bool = False) -> Layout:
     """What of `folder` is which domain and split, by its dataset.yaml or by the names of its folders.
 
-    Raises `DiptychError` for a folder that follows none of the layouts.
+    The paths in a dataset.yaml are absolute, which is allowed since the file is the person's own, or relative to its
+    folder; relative ones must not lead out of it. Raises `DiptychError` for such, and for a folder that follows none of
+    the layouts.
     """
     file = folder if folder.is_file() else folder / FILE
     if file.is_file():
-        layout = _from_file(file)
+        layout = _with_pairing(_from_file(file))
     elif not folder.is_dir():
         raise DiptychError(f"--data {folder}: no such folder; give one that holds a dataset")
     else:
-        layout = _from_names(folder)
+        layout = recognise(folder)
+    return layout.swapped() if swap else layout
+
+
+def recognise(folder: Path, wanted: str | None = None) -> Layout:
+    """What of `folder` is what by the names of its folders alone: a dataset.yaml from elsewhere may name any file.
+
+    Raises `DiptychError` where they follow none of `NAMINGS`, or not the one that is `wanted`.
+    """
+    answers = ((kind, find(folder)) for kind, find in NAMINGS.items())
+    kind, found = next(((kind, found) for kind, found in answers if "train" in found), ("", {}))
+    if not found:
+        raise DiptychError(f"--data {folder}: not understood; what is: {UNDERSTOOD}. Or give --a and --b")
+    if wanted not in (None, kind):
+        raise DiptychError(f"{folder}: holds {kind}, and not {wanted}; give the dataset as its authors have it")
+    paths: dict[str, Any] = {
+        ("" if split == "train" else f"{split}_") + side: path
+        for split, sides in found.items()
+        for side, path in zip("ab", sides, strict=True)
+    }
+    tables = (folder / f"{name}.csv" for name in ("a_classes", "b_classes", "pairs"))
+    paths |= {table.stem: table for table in tables if table.is_file()}
+    named = ", ".join(_named(path, folder) for path in paths.values())
+    return _with_pairing(Layout(**paths, recognised=f"{folder}: {kind}: {named}"))
+
+
+def _with_pairing(layout: Layout) -> Layout:
+    """The same, which says whether the validation images have partners."""
     if layout.val_a is not None and layout.val_b is not None and not _paired(layout.val_a, layout.val_b):
         words = f"{layout.recognised}; its validation images are no pairs, so that training does without them"
-        layout = replace(layout, val_paired=False, recognised=words)
-    return layout.swapped() if swap else layout
+        return replace(layout, val_paired=False, recognised=words)
+    return layout
 
 
 def write_layout(layout: Layout, folder: Path, about: str) -> None:
@@ -94,7 +128,8 @@ def write_layout(layout: Layout, folder: Path, about: str) -> None:
 
 def _named(path: Path, folder: Path) -> str:
     path, folder = path.absolute(), folder.absolute()
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+    below = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else ".."
+    return str(path) if leads_out(below) else below
 
 
 def _from_file(file: Path) -> Layout:
@@ -105,6 +140,8 @@ def _from_file(file: Path) -> Layout:
             raise DiptychError(f"{file}: unknown entry {key!r}{nearest(key, PATHS) or ';'} it takes {', '.join(PATHS)}")
         if not isinstance(value, str):
             raise DiptychError(f"{file}: {key}: {value!r} is no path; write that of a folder or file")
+        if not Path(value).is_absolute() and leads_out(value):
+            raise DiptychError(f"{file}: {key}: {value!r} leads out of the folder; write the whole path, from the root")
     missing = [key for key in ("a", "b") if key not in values]
     if missing:
         raise DiptychError(f"{file}: names no folder of {missing[0]}; add a line {missing[0]}: FOLDER")
@@ -113,22 +150,6 @@ def _from_file(file: Path) -> Layout:
         if not os.path.exists(real_path(path)[0]):  # noqa: PTH110 - which, unlike Path's, takes overlong names for absent
             raise DiptychError(f"{file}: {key}: there is no {real_path(path)[0]}; mend the line, or import again")
     return Layout(**paths, recognised=f"{file}: {about or 'a dataset'}")
-
-
-def _from_names(folder: Path) -> Layout:
-    answers = ((kind, find(folder)) for kind, find in NAMINGS.items())
-    kind, found = next(((kind, found) for kind, found in answers if "train" in found), ("", {}))
-    if not found:
-        raise DiptychError(f"--data {folder}: not understood; what is: {UNDERSTOOD}. Or give --a and --b")
-    paths: dict[str, Any] = {
-        ("" if split == "train" else f"{split}_") + side: path
-        for split, sides in found.items()
-        for side, path in zip("ab", sides, strict=True)
-    }
-    tables = (folder / f"{name}.csv" for name in ("a_classes", "b_classes", "pairs"))
-    paths |= {table.stem: table for table in tables if table.is_file()}
-    named = ", ".join(_named(path, folder) for path in paths.values())
-    return Layout(**paths, recognised=f"{folder}: {kind}: {named}")
 
 
 def _beside(folder: Path) -> dict[str, Sides]:
@@ -161,28 +182,29 @@ def _sides_alone(folder: Path) -> dict[str, Sides]:
 
 
 def _halves(folder: Path) -> dict[str, Sides]:
-    """train of side-by-side images; raises `DiptychError` where they cannot be such."""
+    """train of side-by-side images, in subfolders if need be; raises `DiptychError` where they cannot be such."""
     found = {}
     for split, path in _split_folders(folder).items():
-        first = next((file for file in sorted(path.iterdir()) if file.suffix.lower() in SUFFIXES), None)
-        if first is None:
-            continue
-        width, height = read_header(first).size
-        if width < height:
-            raise DiptychError(
-                f"{first}: {width}x{height} pixels are no two images side by side; give --a and --b, the folders of "
-                "both domains"
-            )
+        names = list_images(path)
+        if len(_subfolders(path)) > 1 and len({PurePosixPath(name).stem for name in names}) < len(names):
+            return {}  # photos/x.png and labels/x.png are two images
+        for name in names[:LOOKED_AT]:
+            width, height = read_header(path / name).size
+            if width <= height:
+                raise DiptychError(
+                    f"{path / name}: {width}x{height} pixels are no two images side by side; side-by-side images are "
+                    "wider than high; give --a and --b, the folders of both domains"
+                )
         found[split] = path.with_name(f"{path.name}::left"), path.with_name(f"{path.name}::right")
     return found
 
 
 NAMINGS: dict[str, Callable[[Path], dict[str, Sides]]] = {
-    "folders as CycleGAN has them": _beside,
+    BESIDE: _beside,
     "folders a and b in every split": _sides_in_splits,
     "every split in folders a and b": _splits_in_sides,
     "folders a and b": _sides_alone,
-    "side-by-side images as pix2pix has them, whose left halves are a": _halves,
+    HALVES: _halves,
 }
 """How the folders of a dataset may be called, in words -> split -> the folders of a and b."""
 

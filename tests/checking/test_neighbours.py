@@ -43,6 +43,15 @@ def test_the_nearest_one_in_parts_is_the_nearest_of_all(tmp_path: Path, monkeypa
     assert found.rows[2] == 10
 
 
+def test_within_a_folder_no_picture_is_its_own_neighbour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "AT_ONCE", 3)
+    mine = surveyed(tmp_path, np.array([[0], [10], [21], [1], [12], [40], [20.5]], np.float32))
+    found = nearest(mine, mine)
+    assert found.rows.tolist() == [3, 4, 6, 0, 1, 2, 2]
+    assert found.distances == pytest.approx([1, 2, 0.5, 1, 2, 19, 0.5], abs=2e-3)
+    assert np.isinf(nearest(alone := surveyed(tmp_path, np.ones((1, 5), np.float32)), alone).distances).all()
+
+
 def test_grey_is_what_holds_no_colour_however_it_is_stored(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     light = rng.integers(0, 256, (80, 80), dtype=np.uint8)

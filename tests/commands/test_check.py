@@ -131,6 +131,11 @@ def nearly_leaked(data: Path) -> None:
     image.resize(SIZE, Image.Resampling.BICUBIC).save(data / "val" / "a" / "91.jpg", quality=70)
 
 
+def saved_again(data: Path) -> None:
+    (data / "train" / "a" / "25.png").unlink()
+    Image.open(data / "train" / "a" / "07.png").save(data / "train" / "a" / "25.jpg", quality=60)
+
+
 def mirrored(data: Path) -> None:
     file = data / "train" / "b" / "08.png"
     Image.open(file).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(file)
@@ -185,6 +190,7 @@ def on_both_sides(data: Path) -> None:
         (copied_bytes, "duplicate", "warning", ["train/b/05.png", "train/b/40.png"]),
         (leaked, "leak", "warning", ["train/a/06.png", "val/a/90.png"]),
         (nearly_leaked, "near-duplicate", "warning", ["val/a/91.jpg", "train/a/07.png"]),
+        (saved_again, "alike", "note", ["train/a/07.png", "train/a/25.jpg"]),
         (mirrored, "mirrored", "warning", ["train/a/08.png", "train/b/08.png"]),
         (shifted, "shifted", "warning", ["train/a/09.png", "train/b/09.png"]),
         (exchanged, "strange", "warning", [f"train/{side}/{scene}.png" for scene in (10, 20) for side in "ab"]),
@@ -218,6 +224,7 @@ def test_what_is_planted_is_found(
         "size": {"small", "shape"},
         "leak": {"alone"},
         "near-duplicate": {"alone"},
+        "alike": {"strange"},
         "both sides": {"strange", "shape"},
     }
     assert answer.keys() - {kind} <= follows.get(kind, set())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import CLASSES, Folders, diptych, scores_of, tiny, tree
+from conftest import CLASSES, Folders, diptych, said_one_line, scores_of, tiny, tree
 
 
 def test_scores_of_a_run_and_of_its_translations_agree(
@@ -221,3 +221,26 @@ def test_sets_that_are_no_pairs_are_compared_as_sets_alone(
     said = capsys.readouterr().err
     assert "no file of the same stem" in said
     assert "--unpaired" in said
+
+
+def test_a_run_on_exchanged_folders_is_not_scored_the_wrong_way_round(
+    trained: Path, folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = {"a": folders.photos, "b": folders.labels, "val_a": folders.val_photos, "val_b": folders.val_labels}
+    exchanged = {"a": own["b"], "b": own["a"], "val_a": own["val_b"], "val_b": own["val_a"]}
+    for name, sides in (("own", own), ("exchanged", exchanged)):
+        (tmp_path / name).mkdir()
+        lines = [f"{key}: {json.dumps(str(path))}\n" for key, path in sides.items()]
+        (tmp_path / name / "dataset.yaml").write_text("".join(lines))
+    evaluate = ("evaluate", trained, "--resamples", "0", "--out")
+    assert diptych(*evaluate, tmp_path / "1", "--data", tmp_path / "own") == 0
+    assert diptych(*evaluate, tmp_path / "2", "--data", tmp_path / "exchanged", "--swap") == 0
+    assert scores_of(tmp_path / "1")["scores"] == scores_of(tmp_path / "2")["scores"]
+    capsys.readouterr()
+    for words, mend in (((tmp_path / "exchanged",), "give --swap"), ((tmp_path / "own", "--swap"), "take --swap out")):
+        assert diptych(*evaluate, tmp_path / "3", "--data", *words) == 2
+        assert mend in said_one_line(capsys)
+    assert not (tmp_path / "3").exists()
+    # Who names both folders means them.
+    sides = ("--a", folders.val_photos, "--b", folders.val_labels)
+    assert diptych(*evaluate, tmp_path / "4", "--data", tmp_path / "exchanged", *sides) == 0

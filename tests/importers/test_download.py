@@ -156,8 +156,9 @@ def test_another_content_later_names_both_sums(tmp_path: Path) -> None:
     assert not (tmp_path / "data.tar.gz").exists()
 
 
-def test_a_damaged_record(tmp_path: Path) -> None:
-    (tmp_path / "downloads.json").write_text("[1]")
+@pytest.mark.parametrize("text", [b"[1]", b"{", b"\xff", b"[" * 200_000])
+def test_a_damaged_record(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "downloads.json").write_bytes(text)
     with serving(behaviour_of()) as url, pytest.raises(DiptychError, match=r"downloads\.json: is damaged"):
         fetch(url, tmp_path)
 

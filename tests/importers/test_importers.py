@@ -85,7 +85,7 @@ def test_cityscapes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (layout.a, layout.val_b, layout.test_a) == (out / "train/photos", out / "val/labels", None)
     assert layout.b_classes == out / "classes.csv"
     assert names(out) == [".lock", "classes.csv", "dataset.yaml", "train", "val"]
-    assert "Next: diptych train" in capsys.readouterr().out
+    assert "Next: diptych train shukla --data" in capsys.readouterr().out
 
 
 def test_cityscapes_links_train_ids_that_are_there(tmp_path: Path) -> None:
@@ -181,6 +181,22 @@ def test_gta5_splits(tmp_path: Path, how: str) -> None:
     assert read_layout(tmp_path / "out").test_a == tmp_path / "out/test/photos"
 
 
+def test_gta5_lists_name_a_frame_on_each_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "source"
+    for name in ("00001", "a frame", "frame"):
+        photo(source / "images" / f"{name}.png")
+        ids(source / "labels" / f"{name}.png", [7])
+    (source / "train.txt").write_bytes(b"\xef\xbb\xbf00001.png\r\n\r\n a frame.png \r\n")
+    assert diptych("import", "gta5", source, "--out", tmp_path / "out") == 0
+    assert names(tmp_path / "out/train/photos") == ["00001.png", "a frame.png"]
+    (source / "val.txt").write_bytes(b"00001\xff.png\n")
+    capsys.readouterr()
+    assert diptych("import", "gta5", source, "--out", tmp_path / "out2") == 2
+    said = said_one_line(capsys)
+    assert f"{source}/val.txt: cannot be read" in said
+    assert "a line each" in said
+
+
 def test_gta5_in_parts_as_downloaded(tmp_path: Path) -> None:
     for part, frame in ((1, 1), (2, 2501)):
         photo(tmp_path / "s" / f"{part:02}_images" / "images" / f"{frame:05}.png")
@@ -210,6 +226,13 @@ def test_mapillary(tmp_path: Path, version: str, capsys: pytest.CaptureFixture[s
     assert "nature--snow" in said.partition("void <- ")[2]
 
 
+def test_a_mapillary_config_without_an_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_mapillary(tmp_path / "source")
+    (tmp_path / "source/config_v1.2.json").write_text("[" * 200_000)
+    assert diptych("import", "mapillary-vistas", tmp_path / "source", "--out", tmp_path / "out") == 2
+    assert "config_v1.2.json: missing or damaged" in said_one_line(capsys)
+
+
 def test_mapillary_classes_find_their_group() -> None:
     assert cityscapes_class("marking--discrete--arrow--left") == "road"
     assert cityscapes_class("human--person--individual") == "person"
@@ -230,10 +253,47 @@ def test_side_by_side_datasets_need_an_index_alone(tmp_path: Path, name: str) ->
     assert layout.test_a == tmp_path / "source" / "test::left"
 
 
-def test_horse2zebra(tmp_path: Path) -> None:
+def test_horse2zebra(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     layout = read_layout(imported("horse2zebra", tmp_path))
+    assert "Next: diptych train cyclegan --data" in capsys.readouterr().out
     assert (layout.a, layout.test_b) == (tmp_path / "source/trainA", tmp_path / "source/testB")
     assert layout.val_a is None
+
+
+@pytest.mark.parametrize("name", ["facades", "maps", "edges2shoes", "horse2zebra"])
+def test_another_dataset_is_refused(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    other, wanted = ("maps", "trainA and trainB") if name == "horse2zebra" else ("horse2zebra", "side-by-side images")
+    MINIATURES[other](tmp_path / "source")
+    assert diptych("import", name, tmp_path / "source", "--out", tmp_path / "out") == 2
+    assert f"{tmp_path / 'source'}: holds no folder" in (said := said_one_line(capsys))
+    assert wanted in said
+    assert not (tmp_path / "out/dataset.yaml").exists()
+
+
+def test_photos_and_labels_in_train_are_not_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for side in ("a", "b"):
+        photo(tmp_path / "source" / "train" / side / "1.png", (20, 9))
+    assert diptych("import", "maps", tmp_path / "source", "--out", tmp_path / "out") == 2
+    assert "holds folders a and b in every split, and not side-by-side images" in said_one_line(capsys)
+
+
+@pytest.mark.parametrize("name", ["facades", "horse2zebra"])
+def test_a_dataset_yaml_in_the_source_is_not_followed(tmp_path: Path, name: str) -> None:
+    source, private = tmp_path / "source", tmp_path / "private"
+    MINIATURES[name](source)
+    photo(private / "1.png")
+    (source / "dataset.yaml").write_text(f"a: {private}\nb: ../private\n")
+    assert diptych("import", name, source, "--out", tmp_path / "out") == 0
+    assert "private" not in (tmp_path / "out/dataset.yaml").read_text()
+    assert read_layout(tmp_path / "out").a == source / ("train::left" if name == "facades" else "trainA")
+
+
+def test_a_record_of_a_stopped_import_without_an_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_camvid(tmp_path / "source")
+    (tmp_path / "out" / "train").mkdir(parents=True)
+    (tmp_path / "out" / "import.json").write_text("[" * 200_000)
+    assert diptych("import", "camvid", tmp_path / "source", "--out", tmp_path / "out") == 2
+    assert "holds something else" in said_one_line(capsys)
 
 
 def test_a_stopped_import_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,7 +371,7 @@ def test_what_is_wrong_with_a_source(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "its 1 classes are not those of Mapillary Vistas" in answer("mapillary-vistas", tmp_path / "mv")
     make_gta5(tmp_path / "gt")
     (tmp_path / "gt/split.mat").write_bytes(b"nothing")
-    assert "split.mat: holds no list trainIds" in answer("gta5", tmp_path / "gt")
+    assert "split.mat: holds no lists of frames" in answer("gta5", tmp_path / "gt")
     assert "no such file or folder" in answer("maps", tmp_path / "nowhere")
 
 

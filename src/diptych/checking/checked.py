@@ -80,6 +80,8 @@ def check(places: Sequence[Place], table: Path | None, progress: Progress, note:
     neighbours = {}
     for name, scored in pictures.items():
         side = scored.place.side
+        if scored.place.split == "train":
+            found += findings.of_alike(scored, nearest(scored, scored))
         if scored.place.split in ("val", "test") and side in pictures:
             neighbours[name] = nearest(scored, pictures[side])
             found += findings.of_neighbours(pictures[side], scored, neighbours[name])

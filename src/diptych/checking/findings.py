@@ -163,6 +163,25 @@ def of_neighbours(train: Survey, scored: Survey, nearest: Nearest) -> list[Findi
     return [Finding("warning", "near-duplicate", text, tuple(files), True)]
 
 
+def of_alike(found: Survey, nearest: Nearest) -> list[Finding]:
+    """Pictures of a folder that are nearly the same as another of it; as a note, since frames of a video are."""
+    near = {
+        (min(row, other), max(row, other)): float(nearest.distances[row])
+        for row, other in enumerate(nearest.rows.tolist())
+        if nearest.distances[row] < NEAR and found.contents[row] != found.contents[other]
+    }
+    if not near:
+        return []
+    pairs = sorted(near, key=lambda pair: near[pair])
+    files = [str(found.file(row)) for pair in pairs for row in pair]
+    alike = len({row for pair in pairs for row in pair})
+    text = (
+        f"{found.place.folder}: {alike:,} images nearly the same as another, such as {files[0]} and {files[1]}; frames "
+        "of a video are, of copies keep one"
+    )
+    return [Finding("note", "alike", text, tuple(files), True)]
+
+
 def of_classes(found: Survey, trained: Survey | None) -> list[Finding]:
     """Classes that are rare or missing; `trained` is the survey of the training maps, where `found` are others."""
     classes = found.place.classes

@@ -1,4 +1,4 @@
-"""What the descriptors of pictures tell: near-duplicates between two folders, grey pictures, and swapped sides.
+"""What the descriptors of pictures tell: near-duplicates, grey pictures, and swapped sides.
 
 Two pictures are near-duplicates where their descriptors are less than `NEAR` apart. Measured on road scenes, aerial
 photos and maps: a copy saved as JPEG of quality 20 lies at most 0.08 away, one of half the size 0.015, one cropped by
@@ -24,26 +24,33 @@ APART = 0.98  # the share of pictures that must be on their own side before one 
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """Of each picture of one folder the nearest one of another."""
+    """Of each picture of one folder the nearest one of another, or the nearest other one of the same."""
 
     rows: NDArray[np.int64]  # (N,), in the other folder
-    distances: Array  # (N,)
+    distances: Array  # (N,), infinite where there is no other
 
 
 def nearest(of: Survey, among: Survey) -> Nearest:
-    """By the distance of their descriptors, exactly; memory does not grow with either folder."""
+    """By the distance of their descriptors, exactly; memory does not grow with either folder.
+
+    Time grows with the product of their numbers of pictures. Within one folder no picture is its own neighbour.
+    """
     rows, distances = [], []
+    first = 0
     for mine in of.traits.parts(AT_ONCE):  # (n, D)
         best = np.full(len(mine), np.inf, np.float32)
         where = np.zeros(len(mine), np.int64)
         before = 0
         for theirs in among.traits.parts(AT_ONCE):  # (m, D)
             squared = (mine**2).sum(1)[:, None] - 2 * (mine @ theirs.T) + (theirs**2).sum(1)  # (n, m)
+            if of is among and before == first:
+                np.fill_diagonal(squared, np.inf)
             column = squared.argmin(1)
             value = squared[np.arange(len(mine)), column]
             closer = value < best
             best[closer], where[closer] = value[closer], before + column[closer]
             before += len(theirs)
+        first += len(mine)
         rows.append(where)
         distances.append(np.sqrt(best.clip(0)))
     return Nearest(np.concatenate(rows), np.concatenate(distances))

@@ -12,7 +12,7 @@ from diptych.display import Display, Silent
 from diptych.errors import DiptychError
 from diptych.files import PART, check_out, delete_folder, write_json, write_png
 from diptych.images import list_images, read_classes, real_path
-from diptych.layouts import read_layout
+from diptych.layouts import Layout, read_layout
 from diptych.recipes import load_settings
 
 if TYPE_CHECKING:
@@ -106,8 +106,22 @@ def _with_data(settings: EvaluateSettings, display: Display) -> EvaluateSettings
     if settings.generated is not None:
         found = {"b": found["b"], "b_classes": layout.b_classes}
     found = {name: path for name, path in found.items() if getattr(settings, name) is None}
+    if "a" in found or "b" in found:
+        _check_sides(settings, layout)
     display.note(f"{layout.recognised}; scored: {', '.join(str(path) for path in found.values() if path is not None)}")
     return settings.model_copy(update={**found, "data": None, "swap": False})
+
+
+def _check_sides(settings: EvaluateSettings, layout: Layout) -> None:
+    """Raises `DiptychError` for a run that was trained on the folders of `layout` the other way round."""
+    for run in settings.runs:
+        if not (run / "experiment.yaml").is_file():
+            continue
+        trained = load_settings(run)
+        sides = [folder and folder.resolve() for folder in (trained.a, trained.b)]
+        if sides == [layout.b.resolve(), layout.a.resolve()]:
+            mend = "take --swap out" if settings.swap else "give --swap"
+            raise DiptychError(f"{run}: was trained with a and b of --data {settings.data} exchanged; {mend}")
 
 
 def _check_evaluate(settings: EvaluateSettings) -> None:

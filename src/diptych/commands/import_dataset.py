@@ -1,6 +1,5 @@
 """`diptych import`: a public dataset, laid out for `--data`."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from diptych.importers.archives import is_archive, unpack
 from diptych.importers.download import fetch, file_name
 from diptych.importers.labelled import Labelled, write_labelled
 from diptych.layouts import FILE, write_layout
+from diptych.reading import read_json
 
 BEGUN = "import.json"
 MB = 10**6
@@ -90,8 +90,8 @@ def _absolute(source: str | None) -> str | None:
 def _begun(out: Path) -> object:
     """What an import that was stopped has said of itself."""
     try:
-        return json.loads((out / BEGUN).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(out / BEGUN)
+    except DiptychError:
         return None
 
 

@@ -17,10 +17,14 @@ class Importer:
     read: Callable[[Path], Labelled | Layout]
     where: str  # how a person gets it
     archives: tuple[str, ...] = ()  # addresses, where it may be had without asking
+    paired: bool = True
 
 
-def _ready(about: str, address: str) -> Importer:
-    return Importer(about, ready.read, "give --download, or its folder as unpacked", (address,))
+TO_HAVE = "give --download, or its folder as unpacked"
+
+
+def _side_by_side(about: str, name: str) -> Importer:
+    return Importer(about, ready.read_side_by_side, TO_HAVE, (f"{ready.PIX2PIX}/{name}.tar.gz",))
 
 
 SCENES = "photos (a) and class maps (b)"
@@ -30,8 +34,14 @@ IMPORTERS: dict[str, Importer] = {
     "gta5": Importer(SCENES, gta5.read, gta5.WHERE, gta5.ARCHIVES),
     "synscapes": Importer(SCENES, synscapes.read, synscapes.WHERE),
     "mapillary-vistas": Importer(SCENES, mapillary.read, mapillary.WHERE),
-    "facades": _ready("photos (a) and drawn labels (b)", f"{ready.PIX2PIX}/facades.tar.gz"),
-    "maps": _ready("aerial photos (a) and maps (b)", f"{ready.PIX2PIX}/maps.tar.gz"),
-    "edges2shoes": _ready("edges (a) and shoes (b)", f"{ready.PIX2PIX}/edges2shoes.tar.gz"),
-    "horse2zebra": _ready("horses (a) and zebras (b), no pairs", f"{ready.CYCLEGAN}/horse2zebra.zip"),
+    "facades": _side_by_side("photos (a) and drawn labels (b)", "facades"),
+    "maps": _side_by_side("aerial photos (a) and maps (b)", "maps"),
+    "edges2shoes": _side_by_side("edges (a) and shoes (b)", "edges2shoes"),
+    "horse2zebra": Importer(
+        "horses (a) and zebras (b), no pairs",
+        ready.read_two_folders,
+        TO_HAVE,
+        (f"{ready.CYCLEGAN}/horse2zebra.zip",),
+        paired=False,
+    ),
 }

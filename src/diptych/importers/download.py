@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from diptych.errors import DiptychError, first_line
 from diptych.files import write_json
+from diptych.reading import read_text
 
 RECORD = "downloads.json"
 PATIENCE_S = 30  # without a byte
@@ -80,10 +81,10 @@ def _read_record(file: Path) -> dict[str, Any]:
     if not file.exists():
         return {}
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = json.loads(read_text(file))
         if all(isinstance(entry, dict) for entry in record.values()):
             return dict(record)
-    except (ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         pass
     raise DiptychError(f"{file}: is damaged; delete it, and the archives are taken as they are")
 

@@ -1,11 +1,13 @@
 """GTA5, "Playing for Data" (Richter et al. 2016): frames of a game, with the ids of Cityscapes."""
 
+import math
 from pathlib import Path
-from typing import Any
 
-from diptych.errors import DiptychError, first_line
+from diptych.errors import DiptychError, reason
 from diptych.importers.cityscapes import CLASSES, IGNORED, LABEL_IDS, LICENSE_PLATE, TRAINED, mapping_notes, rows_of
 from diptych.importers.labelled import Labelled, Pair, Split, files_by_stem, find_folders, matched
+from diptych.importers.matlab import read_vectors
+from diptych.reading import read_text
 
 SERVER = "https://download.visinf.tu-darmstadt.de/data/from_games"
 WHERE = f"give --download (57 GB in parts), or unpack the images, labels and split of {SERVER}/ into one folder"
@@ -47,26 +49,39 @@ def _listed(source: Path) -> tuple[dict[Split, set[str] | None], str]:
     mappings = find_folders(source, "read_mapping")
     for folder in (source, *mappings, *(folder / "read_mapping" for folder in mappings)):
         if (folder / "split.mat").is_file():
-            return {
-                split: _ids(folder / "split.mat", f"{split}Ids") for split in splits
-            }, f"split by {folder}/split.mat"
+            ids = _ids(folder / "split.mat", [f"{split}Ids" for split in splits])
+            return dict(zip(splits, ids, strict=True)), f"split by {folder}/split.mat"
         if (folder / "train.txt").is_file():
             listed: dict[Split, set[str] | None] = {
-                split: {Path(line).stem for line in (folder / f"{split}.txt").read_text().split()}
-                for split in splits
-                if (folder / f"{split}.txt").is_file()
+                split: _names(folder / f"{split}.txt") for split in splits if (folder / f"{split}.txt").is_file()
             }
             return listed, f"split by the lists in {folder}"
     return {"train": None}, "no split.mat and no train.txt, so all of it is for training"
 
 
-def _ids(file: Path, key: str) -> set[str]:
-    """The frames that a list in MATLAB's format names."""
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
+def _names(file: Path) -> set[str]:
+    """The frames that a text names, one on a line."""
     try:
-        values: Any = loadmat(str(file))[key]
-        return {f"{int(value):05}" for value in values.ravel()}
-    except (MatReadError, OSError, ValueError, TypeError, KeyError, NotImplementedError) as problem:
-        raise DiptychError(f"{file}: holds no list {key} ({first_line(problem)}); delete it or get it again") from None
+        lines = read_text(file).splitlines()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise DiptychError(
+            f"{file}: cannot be read ({reason(problem)}); write the names of frames, a line each"
+        ) from None
+    return {Path(line.strip()).stem for line in lines if line.strip()}
+
+
+def _ids(file: Path, keys: list[str]) -> list[set[str]]:
+    """The frames that each of the lists `keys` in MATLAB's format names."""
+    try:
+        lists = read_vectors(file, set(keys))
+        for key in keys:
+            if key not in lists:
+                raise ValueError(f"there is no {key}")
+            if not all(0 <= value < math.inf and value == int(value) for value in lists[key].tolist()):
+                raise ValueError(f"{key} are no numbers of frames")
+    except (OSError, ValueError) as problem:
+        raise DiptychError(
+            f"{file}: holds no lists of frames ({reason(problem)}); put train.txt and val.txt, which name a frame "
+            "on each line, in its place"
+        ) from None
+    return [{f"{int(value):05}" for value in lists[key].tolist()} for key in keys]

@@ -1,12 +1,12 @@
 """Mapillary Vistas (Neuhold et al. 2017), versions 1.1 to 2.0, mapped to the classes of Cityscapes."""
 
-import json
 import re
 from pathlib import Path
 
 from diptych.errors import DiptychError
 from diptych.importers.cityscapes import CLASSES, mapping_notes, rows_of
 from diptych.importers.labelled import Labelled, Pair, Split, files_by_stem, find_folders, matched
+from diptych.reading import read_json
 
 WHERE = "register at https://www.mapillary.com/dataset/vistas, and unpack mapillary-vistas-dataset_public_v*.zip"
 CITYSCAPES = {
@@ -96,8 +96,8 @@ def _version(config: Path) -> str:
 def _class_names(config: Path) -> list[str]:
     """The names of the classes by id."""
     try:
-        names = [str(label["name"]) for label in json.loads(config.read_text(encoding="utf-8"))["labels"]]
-    except (OSError, ValueError, KeyError, TypeError) as problem:
+        names = [str(label["name"]) for label in read_json(config)["labels"]]
+    except (KeyError, TypeError) as problem:
         raise DiptychError(f"{config}: is no list of classes ({problem}); get the dataset's own again") from None
     known = {name for name in CLASSES.names if name != "void"}
     if len(names) > 255 or len(known & {cityscapes_class(name) for name in names}) < len(known) // 2:
