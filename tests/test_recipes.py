@@ -14,7 +14,7 @@ from diptych.build import NetworkMakers, make_method, resolve
 from diptych.errors import DiptychError
 from diptych.images import read_classes
 from diptych.methods import METHODS
-from diptych.recipes import read_recipe, settings_from, shipped_recipes
+from diptych.recipes import read_recipe, recipe_file, settings_from, shipped_recipes
 
 RECIPES = shipped_recipes()
 
@@ -135,6 +135,13 @@ def test_extends_lays_one_recipe_over_another(tmp_path: Path) -> None:
     changed = {"steps": 7, "batch_size": 3, "blocks": None, "judge": {"patch": 16, "ndf": 64}}
     assert found == shukla | changed | {"weights": shukla["weights"] | {"cycle_a": 2}}
     assert "extends" not in found
+
+
+def test_a_recipe_beside_comes_before_the_one_that_comes_with_diptych(tmp_path: Path) -> None:
+    (tmp_path / "shukla.yaml").write_text("extends: shukla\nsteps: 7\n")
+    (tmp_path / "mine.yaml").write_text("extends: shukla\nbatch_size: 3\n")
+    shipped = read_recipe(recipe_file("shukla"))
+    assert read_recipe(tmp_path / "mine.yaml") == shipped | {"steps": 7, "batch_size": 3}
 
 
 def test_a_recipe_that_extends_itself_is_refused(tmp_path: Path) -> None:

@@ -335,7 +335,14 @@ def test_the_error_of_a_log_is_what_diptych_said_last(tmp_path: Path) -> None:
 
 def start(file: Path, out: Path, *flags: str) -> "subprocess.Popen[bytes]":
     words = [sys.executable, "-m", "diptych", "study", str(file), "--out", str(out), *flags]
-    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    return subprocess.Popen(
+        words,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        # Tests that run in the background of a script would hand on that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def wait_for(there: Callable[[], bool], process: "subprocess.Popen[bytes]") -> None:

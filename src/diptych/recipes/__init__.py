@@ -3,6 +3,7 @@
 import os
 import reprlib
 from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,7 @@ def load_settings(run: Path) -> TrainSettings:
 
 def recipe_file(name: str) -> Path:
     """The YAML file `name`, or the recipe of that name that comes with diptych (such as `"shukla"`)."""
-    if is_file(Path(name)):
-        return Path(name)
-    shipped = shipped_recipes()
-    if name not in shipped:
-        hint = nearest(name, shipped) or ";"
-        raise DiptychError(f"--recipe {name}: no such file{hint} recipes that come with diptych: {', '.join(shipped)}")
-    return shipped[name]
+    return file_named(name, shipped_recipes(), "recipes", "--recipe ")
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -44,27 +39,52 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 def read_recipe(file: Path) -> dict[str, Any]:
-    """The settings in a YAML file (safe loader), laid over those of the recipe that its `extends` names.
+    """The settings in a YAML file, laid over those of the recipe that its `extends` names; see `read_layers`."""
+    return read_layers(file, recipe_file, "a recipe")
 
-    Groups of settings, such as weights, are merged name by name. Raises `DiptychError` for a recipe that cannot be read
-    or that extends itself.
+
+def file_named(name: str, shipped: Mapping[str, Path], kinds: str, flag: str = "") -> Path:
+    """The file `name`, or the one of that name among those that come with diptych."""
+    if is_file(Path(name)):
+        return Path(name)
+    if name not in shipped:
+        hint = nearest(name, shipped) or ";"
+        raise DiptychError(f"{flag}{name}: no such file{hint} {kinds} that come with diptych: {', '.join(shipped)}")
+    return shipped[name]
+
+
+def read_layers(file: Path, find: Callable[[str], Path], kind: str) -> dict[str, Any]:
+    """What a YAML file says (safe loader), laid over the file that its `extends` names; mappings are merged by name.
+
+    `extends` names a file beside this one, with or without its .yaml, or what `find` finds. Raises `DiptychError` for
+    `kind` that cannot be read or that extends itself.
     """
     layers = [read_yaml(file)]
     seen = [file.resolve()]
     while (name := layers[-1].pop("extends", None)) is not None:
         if not isinstance(name, str):
-            raise DiptychError(f"{seen[-1]}: extends: {reprlib.repr(name)} is no name of a recipe; give one, or a file")
-        beside = seen[-1].parent / name
-        seen.append((beside if is_file(beside) else recipe_file(name)).resolve())
+            raise DiptychError(f"{seen[-1]}: extends: {reprlib.repr(name)} is no name of {kind}; give one, or a file")
+        # One's own shukla.yaml may extend shukla, the one that comes with diptych.
+        endings = ("",) if name == seen[-1].stem else ("", ".yaml")
+        beside = (seen[-1].parent / f"{name}{ending}" for ending in endings)
+        there = next((path for path in beside if is_file(path)), None)
+        seen.append((there or find(name)).resolve())
         if seen[-1] in seen[:-1]:
             raise DiptychError(f"{file}: extends itself by way of {seen[-2].name}; take one of the two out")
         layers.append(read_yaml(seen[-1]))
     values: dict[str, Any] = {}
     for layer in reversed(layers):
-        for key, value in layer.items():
-            both = isinstance(value, dict) and isinstance(values.get(key), dict)
-            values[key] = values[key] | value if both else value
+        values = lay_over(values, layer)
     return values
+
+
+def lay_over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on top of `under`: mappings that both have are merged name by name, anything else is replaced."""
+    merged = dict(under)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = lay_over(merged[key], value) if both else value
+    return merged
 
 
 def read_yaml(file: Path) -> dict[str, Any]:

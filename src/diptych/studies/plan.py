@@ -22,8 +22,7 @@ from diptych.errors import DiptychError, nearest, some
 from diptych.evaluation.record import NAMES
 from diptych.layouts import read_layout
 from diptych.methods import METHODS
-from diptych.recipes import read_recipe, recipe_file, settings_from
-from diptych.studies import lay_over
+from diptych.recipes import lay_over, read_recipe, recipe_file, settings_from
 
 LAYERS = ("data", "select", "train", "evaluate")
 KEYS = ("title", "about", "metrics", *LAYERS, "axes", "seeds", "skip", "rows", "published", "curve")

@@ -10,7 +10,8 @@ from diptych.display import Display, Silent
 from diptych.errors import DiptychError, nearest, some
 from diptych.files import alone_in
 from diptych.images import real_path
-from diptych.studies import lay_over, read_study, study_file
+from diptych.recipes import lay_over
+from diptych.studies import read_study, study_file
 from diptych.studies.folder import open_study, state_of
 from diptych.studies.page import write_study_page
 from diptych.studies.plan import DATA, Plan, Run, make_plan, spelled_out
