@@ -12,7 +12,8 @@ from safetensors.torch import save
 from torch import nn
 
 from diptych.errors import DiptychError
-from diptych.weights import check_fit, read_checked, read_weights, sha256, shape, tensors_in
+from diptych.reading import sha256
+from diptych.weights import check_fit, read_checked, read_weights, shape, tensors_in
 
 STATE = {"x": torch.arange(6.0).view(2, 3), "y": torch.tensor(7)}
 

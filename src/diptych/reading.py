@@ -1,6 +1,7 @@
 """Files that may come from anyone, read so that nothing in them, and nothing that stands in their place, does harm."""
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -30,6 +31,12 @@ class _File(io.BufferedReader):
         if size is not None and size > SMALL:  # few reads are, and each question to the system costs
             size = min(size, os.fstat(self.fileno()).st_size)
         return super().read(size)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal; raises `OSError` where it cannot be read."""
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_text(path: Path) -> str:

@@ -36,9 +36,10 @@ from diptych.images import (
 )
 from diptych.networks import checked_architecture, make_generator
 from diptych.networks.dropout import PlacedDropout
+from diptych.reading import sha256
 from diptych.saved import Checkpoints, SavedClasses, SavedTranslator, read_record
 from diptych.tiling import Needs, mirrored, needs, run_in_windows
-from diptych.weights import check_fit, read_checked, sha256, tensors_in
+from diptych.weights import check_fit, read_checked, tensors_in
 
 At = Literal["training", "native"]
 CONFIG, WEIGHTS = "config.json", "model.safetensors"  # of each direction

@@ -27,12 +27,6 @@ HARMLESS = 2**30
 ALONE = "save the state_dict() of the network alone"
 
 
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def read_checked(path: Path, expected: str | None) -> bytes:
     """The bytes of a file whose SHA-256 was `expected` when it was written (None: nobody wrote that down).
 

@@ -17,7 +17,6 @@ pytorch-fid itself resizes with half-pixel centres and scales by 2 x / 255 - 1, 
 The features are "pool3", the 2048 means over the last block's 8 x 8 positions.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -31,7 +30,7 @@ from torch.nn import functional
 
 from diptych.errors import DiptychError, reason
 from diptych.images import read_view
-from diptych.reading import open_file
+from diptych.reading import sha256
 from diptych.weights import read_weights
 
 URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
@@ -67,8 +66,7 @@ def load_inception(name: str, device: str) -> Inception:
     """
     path = _downloaded() if name == "inception" else Path(name)
     try:
-        with open_file(path) as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256(path)
     except OSError as problem:
         raise DiptychError(f"{path}: cannot be read ({reason(problem)}); {WANTED}") from None
     if name == "inception" and not digest.startswith(HASH_PREFIX):

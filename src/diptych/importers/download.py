@@ -1,6 +1,5 @@
 """Archives from the web -> a folder that remembers what they were: resumed, counted, and the same every time."""
 
-import hashlib
 import http.client
 import json
 import shutil
@@ -16,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from diptych.errors import DiptychError, first_line
 from diptych.files import write_json
-from diptych.reading import read_text
+from diptych.reading import read_text, sha256
 
 RECORD = "downloads.json"
 PATIENCE_S = 30  # without a byte
@@ -66,8 +65,7 @@ def _compare(file: Path, name: str, url: str) -> None:
     record_file = file.parent / RECORD
     record = _read_record(record_file)
     known = record.get(name, {})
-    with file.open("rb") as opened:
-        now = {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
+    now = {"bytes": file.stat().st_size, "sha256": sha256(file)}
     if "sha256" not in known:
         write_json(record_file, record | {name: {"url": url, **now}})
     elif known["sha256"] != now["sha256"]:

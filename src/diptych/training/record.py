@@ -12,11 +12,10 @@ from typing import Any
 import torch
 
 import diptych
-from diptych.reading import open_file
+from diptych.reading import sha256
 
 PACKAGES = ("torch", "numpy", "pillow", "safetensors")
 MOST_FILES_READ = 20_000  # of more, name and size stand for the content: a start must not take an hour
-BYTES_AT_ONCE = 2**20
 
 
 def made_with(device: torch.device) -> dict[str, Any]:
@@ -61,19 +60,11 @@ def data_digest(files: Mapping[str, Iterable[tuple[str, Path]]]) -> dict[str, st
     with ThreadPoolExecutor() as threads:
         for place, entries in listed.items():
             digest = hashlib.sha256()
-            contents = threads.map(_content if whole else _size, [path for _, path in entries])
+            contents = threads.map(sha256 if whole else _size, [path for _, path in entries])
             for (name, _), content in zip(entries, contents, strict=True):
                 digest.update(f"{len(name)} {name} {content}\n".encode("utf-8", "surrogateescape"))
             found[place] = digest.hexdigest()
     return found
-
-
-def _content(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open_file(path) as file:
-        while part := file.read(BYTES_AT_ONCE):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def _size(path: Path) -> str:

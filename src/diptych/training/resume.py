@@ -12,11 +12,11 @@ from torch import Tensor
 from diptych.errors import DiptychError, reason
 from diptych.files import write_json, write_tensors
 from diptych.methods.base import Method, Phase
-from diptych.reading import read_json
+from diptych.reading import read_json, sha256
 from diptych.saved import SavedTranslator, read_record
 from diptych.training.health import Health
 from diptych.translator import WEIGHTS
-from diptych.weights import UNREADABLE, check_fit, read_checked, sha256, tensors_in
+from diptych.weights import UNREADABLE, check_fit, read_checked, tensors_in
 
 Optimisers = dict[Phase, torch.optim.Adam]
 Sums = dict[str, list[float]]
