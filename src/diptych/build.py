@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,8 +41,10 @@ from diptych.methods import METHODS
 from diptych.methods.base import Method, Options, Perceptual
 from diptych.networks import PATCH_LAYERS, FCN8s, PatchJudge, make_generator
 from diptych.pictures import grid, matted
+from diptych.precision import Precision, precision_on
+from diptych.training.compiling import compile_networks, is_worth_it, why_not
 from diptych.training.loop import Preview, Schedule, Training, Validate
-from diptych.training.step import Precision, make_optimisers, prepare
+from diptych.training.step import make_optimisers, prepare
 from diptych.translator import Translator, TranslatorSpec
 
 PREVIEW_ROWS = 4
@@ -417,7 +419,11 @@ def _perceptual(settings: TrainSettings, device: torch.device) -> Perceptual | N
 
 
 def make_translator(
-    settings: TrainSettings, make: NetworkMakers, method: Method, forms: Mapping[str, PixelFormat]
+    settings: TrainSettings,
+    make: NetworkMakers,
+    method: Method,
+    forms: Mapping[str, PixelFormat],
+    precision: Precision,
 ) -> Translator:
     """The method's generators, not copied: the translator is always as far as the training."""
     generators = {name: network for name, network in method.networks.items() if "_to_" in name}
@@ -429,6 +435,7 @@ def make_translator(
         train_mode=bool(settings.translate_in_train_mode),
         forms=forms,
         fit=settings.fit,
+        precision=precision,
     )
     return Translator(generators, spec)
 
@@ -463,25 +470,21 @@ def device_named(name: str) -> torch.device:
     return torch.device(name)
 
 
-def precision_on(device: torch.device, wanted: Literal["auto", "fp32", "bf16"], bits: int = 8) -> Precision:
-    """`"auto"` takes bf16 where the processor computes in it, not where it is emulated, and never above 8 `bits`.
+def with_compile_settled(settings: TrainSettings, device: torch.device, display: Display) -> TrainSettings:
+    """The settings, which say whether to compile: as asked, else where it is worth it, and never where it cannot be.
 
-    Raises `DiptychError` where bf16 is wanted for more: it would round away what they are there for.
+    Raises `DiptychError` where it is asked for and cannot be.
     """
-    if bits > 8 and wanted == "bf16":
-        raise DiptychError(f"--precision bf16 keeps 8 bits, these images have {bits}; give --precision fp32")
-    if bits > 8:
-        return "fp32"
-    if wanted != "auto":
-        return wanted
-    if device.type == "cpu":
-        # torch.ops.mkldnn would also say yes where bf16 is emulated, at half the speed of fp32.
-        native = bool(torch._C._has_mkldnn) and (
-            torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        )
-    else:
-        native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16" if native else "fp32"
+    size = parse_size(settings.size)
+    wanted = is_worth_it(settings.steps, settings.batch_size, size, settings.ngf) if settings.compile is None else None
+    if not (settings.compile or wanted):
+        return settings.model_copy(update={"compile": False})
+    problem = why_not(device)
+    if problem is not None and settings.compile:
+        raise DiptychError(f"--compile: {problem}; mend that, or leave it out")
+    if problem is not None:
+        display.note(f"{settings.out.name}: trains uncompiled, a fifth slower: {problem}")
+    return settings.model_copy(update={"compile": problem is None})
 
 
 def make_batches(settings: TrainSettings, dataset: Dataset, display: Display) -> Batches:
@@ -523,11 +526,13 @@ def make_training(settings: TrainSettings, dataset: Dataset, device: torch.devic
     make = NetworkMakers(settings, {"a": dataset.a.classes, "b": dataset.b.classes})
     method = make_method(settings, make, device)
     forms = {"a": dataset.a.form, "b": dataset.b.form}
-    translator = make_translator(settings, make, method, forms)
+    precision = precision_on(device, settings.precision, max(form.bits for form in forms.values()))
+    translator = make_translator(settings, make, method, forms, precision)
     if settings.init_from is not None:
         initialise_from(settings.init_from, translator.generators)
-    precision = precision_on(device, settings.precision, max(form.bits for form in forms.values()))
     prepare(method.networks.values(), device, precision)
+    if settings.compile:
+        compile_networks(method.networks.values())
     files = validation_files(settings, dataset)
     return Training(
         folder=settings.out,
@@ -547,6 +552,7 @@ def make_training(settings: TrainSettings, dataset: Dataset, device: torch.devic
         precision=precision,
         preview=make_preview(settings, dataset, files),
         validate=make_validation(settings.direction, files, display) if files else None,
+        compiled=bool(settings.compile),
     )
 
 

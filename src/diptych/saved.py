@@ -112,6 +112,7 @@ class SavedTranslator(Saved):
     train_mode: bool
     forms: dict[Literal["a", "b"], SavedForm] = {"a": SavedForm(), "b": SavedForm()}
     fit: Fit = "stretch"
+    precision: Literal["fp32", "bf16"] = "fp32"
     sha256: dict[str, str] = {}
 
     @model_validator(mode="after")

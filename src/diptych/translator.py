@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +36,7 @@ from diptych.images import (
 )
 from diptych.networks import checked_architecture, make_generator
 from diptych.networks.dropout import PlacedDropout
+from diptych.precision import Precision, computing_in, precision_on
 from diptych.reading import sha256
 from diptych.saved import Checkpoints, SavedClasses, SavedTranslator, read_record
 from diptych.tiling import Needs, mirrored, needs, run_in_windows
@@ -59,6 +60,7 @@ class TranslatorSpec:
     train_mode: bool  # keep dropout and batch statistics alive, as pix2pix does
     forms: Mapping[str, PixelFormat] = field(default_factory=lambda: {"a": RGB, "b": RGB})  # domain -> channels, bits
     fit: Fit = "stretch"  # how images of another shape become the size
+    precision: Precision = "fp32"  # what it was trained in
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,25 @@ class Translator:
     >>> translator("photo.jpg").save("out.png")
     """
 
-    def __init__(self, generators: Mapping[str, nn.Module], spec: TranslatorSpec) -> None:
+    def __init__(
+        self, generators: Mapping[str, nn.Module], spec: TranslatorSpec, precision: Precision | None = None
+    ) -> None:
         self.generators = generators
         self.spec = spec
+        self.precision = precision or spec.precision  # at the training size
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, checkpoint: str = "best", device: str = "cpu") -> "Translator":
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        checkpoint: str = "best",
+        device: str = "cpu",
+        precision: Literal["auto", "fp32", "bf16"] = "auto",
+    ) -> "Translator":
         """Load a run (its `"best"` or `"last"` checkpoint) or a folder that `save_pretrained` wrote.
+
+        At the training size it computes in `precision`: "auto" is bf16 for what was trained in it, where the processor
+        has it, else fp32. Images seen at their own size are always computed in fp32.
 
         Raises `DiptychError` where there is none, or where weights and description do not match.
         """
@@ -103,14 +117,21 @@ class Translator:
                 train_mode=record.train_mode,
                 forms={domain: PixelFormat(form.channels, form.bits) for domain, form in record.forms.items()},
                 fit=record.fit,
+                precision=record.precision,
             )
             for direction in record.directions:
                 _check_channels(spec, direction)
         except DiptychError as problem:
             if checkpoint_folder(given, checkpoint) != folder:  # a training has cleared it away meanwhile
-                return cls.from_pretrained(given, checkpoint, device)
+                return cls.from_pretrained(given, checkpoint, device, precision)
             raise DiptychError(f"{folder}: holds no translator that can be loaded: {problem}") from None
-        return cls(generators, spec)
+        bits = max(form.bits for form in spec.forms.values())
+        wanted = "fp32" if precision == "auto" and spec.precision == "fp32" else precision
+        settled = precision_on(torch.device(device), wanted, bits)
+        if settled == "bf16":
+            for generator in generators.values():
+                generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return cls(generators, spec, settled)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write translator.json and, for each direction, config.json and model.safetensors."""
@@ -129,6 +150,7 @@ class Translator:
             "train_mode": self.spec.train_mode,
             "forms": {domain: asdict(form) for domain, form in self.spec.forms.items()},
             "fit": self.spec.fit,
+            "precision": self.spec.precision,
             "sha256": {name: sha256(folder / name) for name in files},
         }
         write_json(folder / "translator.json", record)
@@ -255,10 +277,11 @@ class Translator:
         (above, below), (left, right) = seen.bars
         below, right = below + _padding(seen.canvas[1], multiple), right + _padding(seen.canvas[0], multiple)
         pixels = np.pad(pixels, ((above, below), (left, right), (0, 0)), mode="reflect")
-        with torch.inference_mode():
+        precision = self.precision if at == "training" else "fp32"
+        with torch.inference_mode(), computing_in(precision, self.device(direction)):
             out = self.run(torch.from_numpy(to_float(pixels))[None], direction)  # (1, C, H, W)
             out = out[:, :, above : above + seen.scaled[1], left : left + seen.scaled[0]]
-            answer: Floats = resized(out, (width, height))[0].float().cpu().numpy()
+            answer: Floats = resized(out, (width, height))[0].cpu().numpy()
         return answer
 
     def _pixels_seen(self, image: Image.Image | Bands, direction: str, size: tuple[int, int], where: str) -> Pixels:
@@ -296,9 +319,9 @@ class Translator:
     def run(self, images: Tensor, direction: str) -> Tensor:
         """`(B, C, H, W)` in [-1, 1] through a generator, on its device; dropout, where alive, always draws the same."""
         generator = self.generators[direction]
-        with self._at_work(generator), PlacedDropout():
+        with self._at_work(generator), PlacedDropout() if self.spec.train_mode else nullcontext():
             out: Tensor = generator(images.to(self.device(direction)))
-        return out
+        return out.float()
 
     def device(self, direction: str) -> torch.device:
         """Where that generator is."""

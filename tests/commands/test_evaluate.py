@@ -27,6 +27,7 @@ def test_scores_of_a_run_and_of_its_translations_agree(
         "checkpoint": record["scored"]["checkpoint"],
         "note": "the best checkpoint was chosen on these very images; --checkpoint last is free of that choice",
         "direction": "a_to_b",
+        "precision": json.loads((trained / "run.json").read_text())["precision"],
     }
     low, high = record["intervals"]["mean_iou"]
     assert low <= record["scores"]["mean_iou"] <= high

@@ -182,7 +182,7 @@ def _subjects(settings: EvaluateSettings, device: str) -> dict[str, "Subject"]:
     assert settings.b is not None
     subjects: dict[str, Subject] = {}
     for run in settings.runs:
-        translator = Translator.from_pretrained(run, settings.checkpoint, device)
+        translator = Translator.from_pretrained(run, settings.checkpoint, device, settings.precision)
         direction = translator.checked_direction(settings.direction)
         classes = translator.target_classes(direction)
         for first in list(subjects.values())[:1]:
@@ -197,7 +197,7 @@ def _subjects(settings: EvaluateSettings, device: str) -> dict[str, "Subject"]:
                 )
         sides = {"a": settings.a, "b": settings.b}
         scored = {"run": str(run), "checkpoint": checkpoint_folder(run, settings.checkpoint).name}
-        scored |= {"direction": direction, **_chosen_on(run, settings)}
+        scored |= {"direction": direction, "precision": translator.precision, **_chosen_on(run, settings)}
         name = run.resolve().name
         numbered = (f"{name}-{number}" for number in itertools.count(2))
         name = next(free for free in itertools.chain([name], numbered) if free not in subjects)

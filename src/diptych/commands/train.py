@@ -27,7 +27,7 @@ def train(
     The folder holds run.json, experiment.yaml, data.json, log.jsonl, previews/, tensorboard/, checkpoints/ and, at the
     end, report.html.
     """
-    from diptych.build import device_named, files_of, make_training, open_dataset, resolve
+    from diptych.build import device_named, files_of, make_training, open_dataset, resolve, with_compile_settled
     from diptych.training.record import data_digest, made_with
 
     display = display or Silent()
@@ -38,6 +38,7 @@ def train(
     check_out(settings.out)
     device = device_named(settings.device)
     dataset = open_dataset(settings, display)
+    settings = with_compile_settled(settings, device, display)
     training = make_training(settings, dataset, device, display)
     settings = settings.model_copy(update={"precision": training.precision})  # whatever machine resumes it
 
@@ -52,6 +53,7 @@ def train(
             "started": _now(),
             "seed": settings.seed,
             "precision": training.precision,
+            "compiled": training.compiled,
             "data": {name: len(rows) for name, rows in dataset.to_record().items() if name != "bits"},
             "data_sha256": data_digest(files_of(settings, dataset)),
             "parameters": {
@@ -85,6 +87,7 @@ def resume(
 
 def _resume(settings: ResumeSettings, display: Display, stop: Callable[[], bool]) -> int:
     from diptych.build import device_named, make_training, reopen_dataset, resolve
+    from diptych.training.compiling import why_not
     from diptych.training.resume import load_training
     from diptych.translator import checkpoint_folder
 
@@ -113,6 +116,9 @@ def _resume(settings: ResumeSettings, display: Display, stop: Callable[[], bool]
     if done > now.steps or (done == now.steps and reported):
         raise DiptychError(f"{folder}: has finished its {done} steps; to go on give --steps with a larger number")
     device = device_named(now.device)
+    if now.compile and (problem := why_not(device)) is not None:
+        display.note(f"{folder.name}: goes on uncompiled, so that last digits may differ from here on: {problem}")
+        now = now.model_copy(update={"compile": False})
     record = read_record(folder / "data.json", Data)
     dataset = reopen_dataset(now, record.model_dump(), display)
     if checkpoint is not None:

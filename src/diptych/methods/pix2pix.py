@@ -14,6 +14,7 @@ from torch import nn
 from diptych.batches import Batch
 from diptych.losses import ADVERSARIAL, distance
 from diptych.methods.base import Images, Makers, Options, Phase, Terms
+from diptych.networks.layers import together
 
 
 class Pix2Pix:
@@ -75,9 +76,8 @@ class Pix2Pix:
         if not self.weights[self.judge_name]:
             return {}
         x, y = self._sides(batch)
-        real = self.judge(torch.cat([x, y], dim=1))  # (B, 1, h, w)
-        fake = self.judge(torch.cat([x, images[f"fake_{self.target}"]], dim=1))
-        return {self.judge_name: self.adversarial.judge(real, fake)}
+        real, fake = (torch.cat([x, image], dim=1) for image in (y, images[f"fake_{self.target}"]))
+        return {self.judge_name: self.adversarial.judge(*together(self.judge, real, fake))}  # of logits (B, 1, h, w)
 
     def state_dict(self) -> dict[str, Any]:
         return {}

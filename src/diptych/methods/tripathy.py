@@ -33,6 +33,7 @@ from diptych.methods.two_way import (
     unconditional_judge_terms,
     unpaired_terms,
 )
+from diptych.networks.layers import together
 
 
 class Tripathy:
@@ -107,8 +108,7 @@ class Tripathy:
             name = f"judge_{judged}_given_{given}"
             if self.weights[name]:
                 real, fake = conditional_pairs(batch, images, given, judged)
-                judge = self.networks[name]
-                terms[name] = self.adversarial.judge(judge(real), judge(fake))
+                terms[name] = self.adversarial.judge(*together(self.networks[name], real, fake))
         return terms
 
     def state_dict(self) -> dict[str, Any]:

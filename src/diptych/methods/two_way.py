@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from diptych.batches import Batch
 from diptych.losses import ADVERSARIAL, distance, l1
 from diptych.methods.base import Images, Makers, Options, Terms
+from diptych.networks.layers import together
 from diptych.pool import ImagePool
 
 BOTH_WAYS = (("a", "b"), ("b", "a"))
@@ -77,12 +78,12 @@ def translate_both_ways(networks: Mapping[str, nn.Module], weights: Mapping[str,
             for term in ("adversarial", "judge", "reconstruction", "perceptual")
             for condition in ("", f"_given_{source}")
         )
-        if fake_wanted:
-            images[f"fake_{target}"] = there(real[source])
+        shown = {f"fake_{target}": real[source]} if fake_wanted else {}
+        shown |= {f"identity_{target}": real[target]} if weights[f"identity_{target}"] else {}
+        if shown:
+            images |= zip(shown, together(there, *shown.values()), strict=True)
         if cycle_wanted:
             images[f"cycle_{source}"] = back(images[f"fake_{target}"])
-        if weights[f"identity_{target}"]:
-            images[f"identity_{target}"] = there(real[target])
     return images
 
 
@@ -118,7 +119,7 @@ def unconditional_judge_terms(
     terms: Terms = {}
     for domain in ("a", "b"):
         if options.weights[f"judge_{domain}"]:
-            judge = networks[f"judge_{domain}"]
             shown = from_pools(pools, "", domain, images[f"fake_{domain}"], batch.n_pairs)  # (B, C, H, W)
-            terms[f"judge_{domain}"] = ADVERSARIAL[options.adversarial].judge(judge(real[domain]), judge(shown))
+            logits = together(networks[f"judge_{domain}"], real[domain], shown)  # (B, 1, h, w) each
+            terms[f"judge_{domain}"] = ADVERSARIAL[options.adversarial].judge(*logits)
     return terms

@@ -1,8 +1,11 @@
-"""What the networks share: the choice of normalisation, how a generator ends, and the weights they start from."""
+"""What the networks share: the choice of normalisation, how a generator ends, the weights they start from, and how
+several batches go through one."""
 
+from collections.abc import Sequence
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 NormName = Literal["instance", "batch"]
 Head = Literal["tanh", "logits"]
@@ -34,3 +37,15 @@ def initialise(network: nn.Module) -> None:
             continue
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def mixes_rows(network: nn.Module) -> bool:
+    """Whether what the network makes of a row of the batch depends on the other rows: BatchNorm by batch statistics."""
+    return network.training and any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
+def together(network: nn.Module, *batches: Tensor) -> Sequence[Tensor]:
+    """`network(x)` for each of `batches`, `(B, C, H, W)` each: in one call, which is quicker, where rows do not mix."""
+    if mixes_rows(network):
+        return [network(x) for x in batches]
+    return torch.split(network(torch.cat(batches)), [len(x) for x in batches])

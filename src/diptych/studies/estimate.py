@@ -9,8 +9,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from diptych.batches import Batch
-from diptych.build import NetworkMakers, device_named, make_method, precision_on
+from diptych.build import NetworkMakers, device_named, make_method
 from diptych.config import TrainSettings, parse_size
+from diptych.precision import computing_in, precision_on
 from diptych.studies.folder import state_of
 from diptych.studies.plan import Run
 from diptych.training.step import side
@@ -93,7 +94,7 @@ def operations_per_second(settings: TrainSettings) -> float:
     images = torch.randn(settings.batch_size, channels, height, width, device=device, requires_grad=True)
 
     def once() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with computing_in(precision, device):
             made = layers(images.contiguous(memory_format=torch.channels_last))
         made.float().mean().backward()
         if device.type != "cpu":

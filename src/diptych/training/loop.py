@@ -16,10 +16,12 @@ from diptych.display import Display
 from diptych.errors import DiptychError, reason
 from diptych.files import PART, check_own, delete_folder, sync, write_json, write_png
 from diptych.methods.base import Method
+from diptych.precision import Precision
+from diptych.training.compiling import uncompiled
 from diptych.training.health import Health
 from diptych.training.journal import Journal
 from diptych.training.resume import Optimisers, Sums, save_training
-from diptych.training.step import NotFiniteError, Precision, learning_rate, take_step
+from diptych.training.step import NotFiniteError, learning_rate, take_step
 from diptych.translator import Translator
 
 Validate = Callable[[Translator], dict[str, Any]]
@@ -53,6 +55,7 @@ class Training:
     precision: Precision
     preview: Preview
     validate: Validate | None
+    compiled: bool = False
     health: Health = field(default_factory=Health)
     step: int = 0
     sums: Sums = field(default_factory=dict)
@@ -87,7 +90,8 @@ def train(training: Training, display: Display, stop: Callable[[], bool] = lambd
                 journal.write_terms(step, lr)
             if step % schedule.val_every == 0 or step == schedule.steps:
                 _check_place(folder, began_in)
-                record = _look(training, step, display, journal)
+                with uncompiled(training.compiled):
+                    record = _look(training, step, display, journal)
                 save_checkpoint(training, step, record, journal)
                 saved = step
         if saved < step:

@@ -98,6 +98,10 @@ def _load_optimiser(optimiser: torch.optim.Adam, moments: dict[int, dict[str, Te
                 f"the optimiser of the {phase} remembers {shapes} of parameter {place}, which is {there}"
             )
     optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+    for parameter, state in optimiser.state.items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            # torch's fused Adam goes through memory number by number: another layout would mix them up, unnoticed.
+            state[name] = torch.empty_like(parameter).copy_(state[name])
 
 
 def _device(method: Method) -> torch.device:

@@ -1,9 +1,7 @@
 """One training step, whatever the method: translate once, then update each side by its weighted terms."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +9,7 @@ from torch import Tensor, nn
 from diptych.batches import Batch
 from diptych.errors import DiptychError
 from diptych.methods.base import Images, Method, Phase, Terms
-
-Precision = Literal["fp32", "bf16"]
+from diptych.precision import Precision, computing_in
 
 
 class NotFiniteError(DiptychError):
@@ -37,7 +34,7 @@ def make_optimisers(method: Method, betas: tuple[float, float]) -> dict[Phase, t
         for name in side(method, phase):
             by_scale.setdefault(method.lr_scale.get(name, 1.0), []).extend(method.networks[name].parameters())
         groups = [{"params": parameters, "lr_scale": scale} for scale, parameters in by_scale.items()]
-        optimisers[phase] = torch.optim.Adam(groups, betas=betas)
+        optimisers[phase] = torch.optim.Adam(groups, betas=betas, fused=True)
     return optimisers
 
 
@@ -79,14 +76,13 @@ def take_step(
     Raises `NotFiniteError`, naming the term, before anything that is not finite reaches a weight.
     """
 
-    def autocast() -> AbstractContextManager[None]:
-        return torch.autocast(batch.a.device.type, torch.bfloat16, enabled=precision == "bf16")
+    device = batch.a.device
 
     def terms_of(phase: Phase, images: Images) -> Terms:
-        with autocast():
+        with computing_in(precision, device):
             return (method.generator_terms if phase == "generators" else method.judge_terms)(batch, images)
 
-    with autocast():
+    with computing_in(precision, device):
         images = method.translate(batch)
     detached = {name: image.detach() for name, image in images.items()}
     seen: dict[Phase, dict[str, float]] = {}
@@ -108,7 +104,7 @@ def take_step(
         parameters = [p for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
         if not norm.isfinite():
-            with autocast():
+            with computing_in(precision, device):
                 again = method.translate(batch) if phase == "generators" else detached
             at_fault = _not_finite(terms_of(phase, again), method.weights, parameters)
             raise NotFiniteError(
