@@ -1,5 +1,6 @@
 """Which folder is what: halves of side-by-side images, and the layouts that `--data` understands."""
 
+import json
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -364,6 +365,42 @@ def test_a_csv_of_pairs_comes_with_data(own_folders: Folders, tmp_path: Path) ->
         out = tmp_path / method
         assert diptych("train", method, "--data", root, *tiny(method), "--steps", "1", "--out", out) == 0
         assert load_settings(out).pairs == pairs
+
+
+def test_a_csv_of_pairs_alone(own_folders: Folders, tmp_path: Path) -> None:
+    root = tmp_path / "own"
+    shutil.copytree(own_folders.photos, root / "photos")
+    shutil.copytree(own_folders.labels, root / "sub" / "maps")
+    shutil.copyfile(own_folders.classes, root / "b_classes.csv")
+    table = root / "list.csv"
+    table.write_text("a,b\nphotos/scene000.png,sub/maps/scene003.png\n")
+    out = tmp_path / "run"
+    assert diptych("train", "pix2pix", "--data", table, *tiny("pix2pix"), "--steps", "1", "--out", out) == 0
+    run = load_settings(out)
+    assert (run.a, run.b, run.b_classes) == (root / "photos", root / "sub" / "maps", root / "b_classes.csv")
+    assert json.loads((out / "data.json").read_text())["pairs"] == [["scene000.png", "scene003.png"]]
+    assert diptych("check", table, "--out", tmp_path / "look") == 0
+    assert json.loads((tmp_path / "look" / "check.json").read_text())["pairs"]["train"]["pairs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("1.png,2.png\n", "do not lie in folders apart"),
+        ("all/1.png,all/labels/2.png\n", "do not lie in folders apart"),
+        ("photos/1.png,\n", "names no image of b"),
+        ("", "names no image of a"),
+        ("../photos/1.png,maps/1.png\n", "leads out of its folder"),
+        ("photos/1.png,maps/1.png\n", "there is no folder"),
+    ],
+)
+def test_a_csv_of_pairs_that_will_not_do(
+    tmp_path: Path, rows: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image(tmp_path / "all" / "labels" / "2.png")
+    (tmp_path / "list.csv").write_text(f"a,b\n{rows}")
+    assert diptych("train", "pix2pix", "--data", tmp_path / "list.csv", "--out", tmp_path / "x") == 2
+    assert said in said_one_line(capsys)
 
 
 def test_unpaired_data_trains_without_validation(folders: Folders, tmp_path: Path) -> None:

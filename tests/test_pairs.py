@@ -240,3 +240,19 @@ def test_names_of_another_case_or_form_are_others(tmp_path: Path) -> None:
         read_pairs(pairs_file(tmp_path, f"a,b\n{composed},x.png\n"), (Path("a"), [taken_apart]), (Path("b"), ["x.png"]))
     write_pairs(tmp_path / "pairs.csv", rows)
     assert read_pairs(tmp_path / "pairs.csv", (Path("a"), rows[0]), (Path("b"), rows[0])) == rows
+
+
+def test_names_may_be_those_from_the_folder_of_the_file(tmp_path: Path) -> None:
+    path = pairs_file(tmp_path, "a,b\nphotos/x/1.png,maps/2.png\nphotos/3.png,maps/4.png\n")
+    a, b = (tmp_path / "photos", ["3.png", "x/1.png"]), (tmp_path / "maps", ["2.png", "4.png"])
+    assert read_pairs(path, a, b) == [("x/1.png", "2.png"), ("3.png", "4.png")]
+    with pytest.raises(DiptychError, match=r": 4\.png is not in .*maps"):  # the one that is absent alone
+        read_pairs(path, a, (tmp_path / "maps", ["2.png"]))
+    with pytest.raises(DiptychError, match=r"photos/x/1\.png, photos/3\.png is not in"):  # a folder elsewhere
+        read_pairs(path, (tmp_path / "other", ["3.png", "x/1.png"]), b)
+
+
+def test_names_from_the_images_own_folder_go_first(tmp_path: Path) -> None:
+    path = pairs_file(tmp_path, "a,b\nphotos/1.png,2.png\n")
+    a, b = (tmp_path / "photos", ["1.png", "photos/1.png"]), (tmp_path / "maps", ["2.png"])
+    assert read_pairs(path, a, b) == [("photos/1.png", "2.png")]

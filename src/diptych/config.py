@@ -88,7 +88,8 @@ class TrainSettings(Settings):
     """pix2pix or supervised (pairs only), cyclegan (unpaired only), shukla or tripathy (both)."""
     data: Annotated[Path | None, shown("PATH")] = None
     """A dataset as it lies on disk: what diptych import made, trainA and trainB, train and val of side-by-side images,
-    or folders a and b; gives --a, --b, --val-a, --val-b, their classes and a CSV of pairs, unless said otherwise."""
+    folders a and b, or a CSV of pairs in two folders beside it; gives --a, --b, --val-a, --val-b, their classes and a
+    CSV of pairs, unless said otherwise."""
     swap: bool = False
     """Take the domains of --data the other way round: what would be b is a."""
     a: Annotated[Path | None, shown("PATH")] = None

@@ -11,7 +11,7 @@ import yaml
 from diptych.errors import DiptychError, nearest
 from diptych.files import write_text
 from diptych.images import list_images, read_header, real_path
-from diptych.pairs import same_stem
+from diptych.pairs import read_rows, same_stem
 from diptych.reading import leads_out
 from diptych.recipes import read_yaml
 
@@ -22,9 +22,10 @@ SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"),
 """Split -> what its folder may be called; letters may be large or small."""
 UNDERSTOOD = (
     f"{FILE}; trainA, trainB (and valA, valB, testA, testB); train (and val, test) of side-by-side images; the folders "
-    "a and b, alone, in train (val, test) or with train (val, test) in them"
+    "a and b, alone, in train (val, test) or with train (val, test) in them; a CSV of pairs in two folders beside it"
 )
 
+TABLES = ("a_classes", "b_classes")  # .csv, beside the folders or the pairs
 LOOKED_AT = 3  # images of each split, whether they can be two side by side
 
 Sides = tuple[Path, Path]  # the folders of a and of b
@@ -75,12 +76,14 @@ PATHS = ("a", "b", "val_a", "val_b", "test_a", "test_b", "a_classes", "b_classes
 def read_layout(folder: Path, swap: bool = False) -> Layout:
     """What of `folder` is which domain and split, by its dataset.yaml or by the names of its folders.
 
-    The paths in a dataset.yaml are absolute, which is allowed since the file is the person's own, or relative to its
-    folder; relative ones must not lead out of it. Raises `DiptychError` for such, and for a folder that follows none of
-    the layouts.
+    A CSV of pairs, which names the images from its own folder, may take its place. The paths in a dataset.yaml are
+    absolute, which is allowed since the file is the person's own, or relative to its folder; relative ones must not
+    lead out of it. Raises `DiptychError` for such, and for a folder that follows none of the layouts.
     """
     file = folder if folder.is_file() else folder / FILE
-    if file.is_file():
+    if file.suffix.lower() == ".csv" and file.is_file():
+        layout = _from_pairs(file)
+    elif file.is_file():
         layout = _with_pairing(_from_file(file))
     elif not folder.is_dir():
         raise DiptychError(f"--data {folder}: no such folder; give one that holds a dataset")
@@ -105,7 +108,7 @@ def recognise(folder: Path, wanted: str | None = None) -> Layout:
         for split, sides in found.items()
         for side, path in zip("ab", sides, strict=True)
     }
-    tables = (folder / f"{name}.csv" for name in ("a_classes", "b_classes", "pairs"))
+    tables = (folder / f"{name}.csv" for name in (*TABLES, "pairs"))
     paths |= {table.stem: table for table in tables if table.is_file()}
     named = ", ".join(_named(path, folder) for path in paths.values())
     return _with_pairing(Layout(**paths, recognised=f"{folder}: {kind}: {named}"))
@@ -150,6 +153,31 @@ def _from_file(file: Path) -> Layout:
         if not os.path.exists(real_path(path)[0]):  # noqa: PTH110 - which, unlike Path's, takes overlong names for absent
             raise DiptychError(f"{file}: {key}: there is no {real_path(path)[0]}; mend the line, or import again")
     return Layout(**paths, recognised=f"{file}: {about or 'a dataset'}")
+
+
+def _from_pairs(file: Path) -> Layout:
+    """The innermost folders that hold all images of a side, which a CSV names from its own folder."""
+    rows = read_rows(file)
+    sides = []
+    for side, listed in zip("ab", zip(*rows, strict=True) if rows else ((), ()), strict=True):
+        named = [PurePosixPath(name).parent.as_posix() for name in listed if name]
+        if not named:
+            raise DiptychError(f"{file}: names no image of {side}; fill column {side}")
+        sides.append(file.parent / os.path.commonpath(named))
+    for folder in sides:
+        if not real_path(folder)[0].is_dir():
+            raise DiptychError(f"{file}: there is no folder {folder}; name the images from the folder of the CSV")
+    a, b = sides
+    if a.is_relative_to(b) or b.is_relative_to(a):
+        raise DiptychError(
+            f"{file}: the images of a and b do not lie in folders apart, but in {a}{'' if a == b else f' and {b}'}; "
+            "give each side a folder of its own, and name its images from the folder of the CSV, or give --a and --b"
+        )
+    tables: dict[str, Any] = {
+        table.stem: table for table in (file.with_name(f"{name}.csv") for name in TABLES) if table.is_file()
+    }
+    named_too = ", ".join(_named(path, file.parent) for path in (a, b, *tables.values()))
+    return Layout(a, b, pairs=file, recognised=f"{file}: a CSV of pairs: {named_too}", **tables)
 
 
 def _beside(folder: Path) -> dict[str, Sides]:

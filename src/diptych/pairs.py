@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -82,7 +83,8 @@ def _tidy(name: str) -> str:
 def read_pairs(path: Path, a: tuple[Path, Sequence[str]], b: tuple[Path, Sequence[str]]) -> list[tuple[str, str]]:
     """The completed pairs of `path`, checked against the images (folder, names) of both domains.
 
-    Raises `DiptychError` for an absent file, an empty partner, or an image listed with two different partners.
+    Images are named from their folders, or, all of a side, from the folder of `path`. Raises `DiptychError` for an
+    absent file, an empty partner, or an image listed with two different partners.
     """
     rows = read_rows(path)
     if not rows:
@@ -90,6 +92,10 @@ def read_pairs(path: Path, a: tuple[Path, Sequence[str]], b: tuple[Path, Sequenc
     empty = [left or right for left, right in rows if not (left and right)]
     if empty:
         raise DiptychError(f"{path}: no partner for {some(empty)}; fill column b or take the line out")
+    lefts, rights = (
+        _from_folder([row[side] for row in rows], path.parent, *place) for side, place in enumerate((a, b))
+    )
+    rows = list(dict.fromkeys(zip(lefts, rights, strict=True)))
     for side, (folder, names) in enumerate((a, b)):
         present = set(names)
         absent = [row[side] for row in rows if row[side] not in present]
@@ -102,3 +108,12 @@ def read_pairs(path: Path, a: tuple[Path, Sequence[str]], b: tuple[Path, Sequenc
             partners = [row[1 - side] for row in rows if row[side] == name]
             raise DiptychError(f"{path}: {name} is listed with different partners ({some(partners)}); keep one")
     return rows
+
+
+def _from_folder(listed: list[str], start: Path, folder: Path, names: Sequence[str]) -> list[str]:
+    """Names as seen from the folder `start` -> as seen from `folder`; as they are where some are `names` of it."""
+    start, folder = (Path(os.path.abspath(place)) for place in (start, folder))  # noqa: PTH100 - takes out ".."
+    if not folder.is_relative_to(start) or not set(names).isdisjoint(listed):
+        return listed
+    below = folder.relative_to(start).as_posix()
+    return [name.removeprefix(f"{below}/") for name in listed]
