@@ -209,6 +209,13 @@ def test_a_processor_that_asks_for_nonsense_is_told_in_one_line(
     assert "\n" not in str(told.value)
 
 
+def test_a_processor_without_numbers_is_no_measure(resnet: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(resnet, tmp_path / "odd")
+    change(folder / "preprocessor_config.json", image_mean=["x"])
+    with pytest.raises(DiptychError, match=r"--perceptual .*odd: cannot take images of 32x24"):
+        perceptual_features(str(folder), "cpu", (32, 24))
+
+
 def test_a_network_for_text_and_images_is_refused(vit: Path, tmp_path: Path) -> None:
     folder = tmp_path / "clip"
     text = {"vocab_size": 9, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2, "max_position_embeddings": 4}

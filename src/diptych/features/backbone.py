@@ -23,6 +23,8 @@ from diptych.reading import leads_out, open_file, read_text
 from diptych.weights import HARMLESS, UNREADABLE
 
 HUB_NAMES = {"resnet50": "microsoft/resnet-50"}
+UNFIT = (*UNREADABLE, ArithmeticError, MemoryError)
+"""What transformers raises for a network or a processor of nonsense."""
 FILES = ("*.json", "*.safetensors")  # of a hub repository: its configurations and weights, no second format
 
 
@@ -36,18 +38,25 @@ class Backbone:
     pooled: bool  # the network's own pooled output is trained
     name: str = ""  # as the person calls it
 
-    def describe_files(self, files: Sequence[Path]) -> NDArray[np.float32]:
-        """Image files -> their features, float32 `(N, D)`. Raises `UnreadableImageError` naming the file."""
+    def output_for(self, files: Sequence[Path], **options: bool) -> Any:
+        """What the network answers to image files.
+
+        Raises `DiptychError` where network or processor are of nonsense, `UnreadableImageError` naming a file.
+        """
         images = [Image.fromarray(read_view(file)) for file in files]
         try:
             pixels = self.processor(images=images, return_tensors="pt")["pixel_values"]  # (N, 3, H, W)
             with torch.no_grad():
-                output = self.network(pixels.to(self.network.device))
-        except (*UNREADABLE, ArithmeticError, MemoryError) as problem:
+                return self.network(pixels.to(self.network.device), **options)
+        except UNFIT as problem:
             raise DiptychError(
                 f"the backbone {self.name} cannot take the {len(images)} images from {files[0]} on "
                 f"({first_line(problem)}); give another, or mend its preprocessor_config.json"
             ) from None
+
+    def describe_files(self, files: Sequence[Path]) -> NDArray[np.float32]:
+        """Image files -> their features, float32 `(N, D)`. Raises as `output_for` does."""
+        output = self.output_for(files)
         if self.pooled and getattr(output, "pooler_output", None) is not None:
             features = output.pooler_output.flatten(1)  # (N, D) or (N, D, 1, 1)
         else:
@@ -65,10 +74,6 @@ def perceptual_features(name: str, device: str, size: tuple[int, int]) -> Callab
     """
     backbone = load_backbone(name, device)
     network = backbone.network.requires_grad_(False)
-    mean, std = (
-        torch.tensor(values, device=device).view(1, 3, 1, 1)
-        for values in (backbone.processor.image_mean, backbone.processor.image_std)
-    )
 
     def features(images: Tensor) -> list[Tensor]:
         output = network((images.to(mean.dtype) / 2 + 0.5 - mean) / std, output_hidden_states=True)
@@ -76,8 +81,12 @@ def perceptual_features(name: str, device: str, size: tuple[int, int]) -> Callab
 
     width, height = size
     try:
+        mean, std = (
+            torch.tensor(values, device=device).view(1, 3, 1, 1)
+            for values in (backbone.processor.image_mean, backbone.processor.image_std)
+        )
         features(torch.zeros(1, 3, height, width, device=device))
-    except (ValueError, RuntimeError) as problem:
+    except UNFIT as problem:
         raise DiptychError(
             f"--perceptual {name}: cannot take images of {width}x{height} ({first_line(problem)}); "
             "give another backbone, such as resnet50, or the --size it was trained at"
@@ -149,7 +158,7 @@ def _load(folder: Path, name: str, device: str, auto: str, what: str, may_lack: 
     from safetensors import SafetensorError
     from transformers.utils import logging
 
-    damaged = (*UNREADABLE, ArithmeticError, MemoryError, SafetensorError, StrictDataclassError)
+    damaged = (*UNFIT, SafetensorError, StrictDataclassError)
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # what is missing is told below, in one line
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
