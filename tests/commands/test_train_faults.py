@@ -214,6 +214,32 @@ def test_a_term_that_is_not_finite_tells_of_a_lower_rate_which_works(
     assert lr_of(run) == pytest.approx({step: rate * share for step, share in shares.items()})
 
 
+def test_a_spoiled_checkpoint_is_passed_over_for_the_one_before(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from diptych.methods.supervised import Supervised
+
+    real, calls = Supervised.generator_terms, []
+
+    def spoiled(self: Supervised, *arguments: object) -> object:
+        calls.append(1)
+        terms = real(self, *arguments)  # type: ignore[arg-type]
+        return {name: term * float("nan") for name, term in terms.items()} if len(calls) == 5 else terms
+
+    assert diptych(*words(folders, tmp_path / "whole")) == 0
+    monkeypatch.setattr(Supervised, "generator_terms", spoiled)
+    run = tmp_path / "run"
+    assert diptych(*words(folders, run), "--keep", 2) == 2
+    line = last_line(capsys)
+    assert f"diptych resume {run} --lr-scale 0.5 goes on from the checkpoint of step 4; if it fails at this" in line
+    assert "add --from-step 2" in line
+    monkeypatch.undo()
+    assert diptych("resume", run, "--lr-scale", 0.5, "--from-step", 2) == 0
+    rate = load_settings(run).optim.lr * 2
+    shares = {1: 1, 2: 1, 3: 1 / 2, 4: 1 / 2, 5: 1 / 3, 6: 1 / 6}
+    assert lr_of(run) == pytest.approx({step: rate * share for step, share in shares.items()})
+
+
 def test_a_lower_rate_stays_and_multiplies(trained: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained, run)
