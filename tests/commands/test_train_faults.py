@@ -254,6 +254,36 @@ def test_a_lower_rate_stays_and_multiplies(trained: Path, tmp_path: Path) -> Non
     )
 
 
+def test_where_the_only_checkpoint_is_spoiled_there_is_none_to_go_back_to(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from diptych.methods.supervised import Supervised
+
+    real, calls = Supervised.generator_terms, []
+
+    def spoiled(self: Supervised, *arguments: object) -> object:
+        calls.append(1)
+        terms = real(self, *arguments)  # type: ignore[arg-type]
+        return {name: term * float("nan") for name, term in terms.items()} if len(calls) == 3 else terms
+
+    monkeypatch.setattr(Supervised, "generator_terms", spoiled)
+    assert diptych(*words(folders, tmp_path / "run")) == 2
+    assert "if it fails at this step again, train again with a lower --optim.lr" in last_line(capsys)
+
+
+def test_weights_that_make_nan_of_images_are_not_saved_as_the_last_checkpoint(
+    folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    rate = ("--optim.lr", "1e20", "--precision", "fp32", "--val-every", 1)
+    assert diptych(*words(folders, run), *rate) == 2
+    line = last_line(capsys)
+    assert "step 1: the generator a_to_b answers with NaN or infinity; its weights are spoiled; diptych resume" in line
+    assert line.rstrip().endswith("--lr-scale 0.5 starts again, as no checkpoint was saved yet")
+    assert not (run / "checkpoints").exists()
+    assert diptych("resume", run, "--lr-scale", "1e-23") == 0
+
+
 @pytest.mark.parametrize("factor", ["0", "-1", "nan", "inf"])
 def test_an_impossible_factor_is_refused(factor: str, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = tree(trained)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from diptych.batches import Batches
 from diptych.display import Display
-from diptych.errors import DiptychError, reason
+from diptych.errors import DiptychError, NotFiniteError, reason
 from diptych.files import PART, check_own, delete_folder, sync, write_json, write_png
 from diptych.methods.base import Method
 from diptych.reading import log_line
@@ -21,7 +21,7 @@ from diptych.saved import Checkpoints, read_record
 from diptych.training.health import Health
 from diptych.training.journal import Journal
 from diptych.training.resume import Optimisers, Sums, save_training
-from diptych.training.step import NotFiniteError, Precision, learning_rate, take_step
+from diptych.training.step import Precision, learning_rate, take_step
 from diptych.translator import Translator
 
 Validate = Callable[[Translator], dict[str, Any]]
@@ -67,7 +67,7 @@ def train(training: Training, display: Display, stop: Callable[[], bool] = lambd
     term; a disk that fills and a folder that vanishes name the file.
     """
     folder, schedule = training.folder, training.schedule
-    step = saved = training.step
+    step = saved = at = training.step
     began_in = _identity(folder)
     check_own(*(folder / name for name in ("checkpoints", "previews", "tensorboard", "log.jsonl")))
     journal: Journal | None = None
@@ -75,6 +75,7 @@ def train(training: Training, display: Display, stop: Callable[[], bool] = lambd
         clear_after(folder, step)
         journal = Journal(folder, step, training.sums)
         while step < schedule.steps and not stop():
+            at = step + 1
             began = time.perf_counter()
             batch = training.batches.at(step).to(training.device, torch.channels_last)
             lr = learning_rate(step, schedule.steps, schedule.lr)
@@ -97,12 +98,11 @@ def train(training: Training, display: Display, stop: Callable[[], bool] = lambd
             save_checkpoint(training, step, None, journal)
     except NotFiniteError as problem:
         way_on = _way_on(folder, saved, " --lr-scale 0.5")
-        before = earlier_checkpoint(folder / "checkpoints" / f"{saved:08d}") if 0 < saved == step else None
-        if before is not None:
-            way_on += (
-                f"; if it fails at this step again, add --from-step {before}, as that checkpoint is spoiled itself"
-            )
-        raise NotFiniteError(f"step {step + 1}: {problem}; {way_on}") from None
+        if 0 < saved == step:  # the rate has had next to no part in this step
+            before = earlier_checkpoint(folder / "checkpoints" / f"{saved:08d}")
+            instead = "train again with a lower --optim.lr" if before is None else f"add --from-step {before}"
+            way_on += f"; if it fails at this step again, {instead}, as that checkpoint is spoiled itself"
+        raise NotFiniteError(f"step {at}: {problem}; {way_on}") from None
     except DiptychError as problem:
         raise DiptychError(f"stopped after step {step}: {problem}; {_way_on(folder, saved)}") from None
     except OSError as problem:
