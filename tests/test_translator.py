@@ -7,11 +7,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from diptych.errors import DiptychError
+from diptych.errors import DiptychError, NotFiniteError
 from diptych.fitting import Fit, fitted
 from diptych.images import RGB, Classes, PixelFormat
 from diptych.networks import make_generator
-from diptych.translator import Translator, TranslatorSpec
+from diptych.translator import Tiles, Translator, TranslatorSpec
 
 RESNET = {
     "generator": "resnet",
@@ -368,3 +368,11 @@ def test_a_head_of_logits_is_saved_and_loaded(tmp_path: Path) -> None:
     assert output.shape == (2, 24, 32)
     assert np.array_equal(two.output(picture, "a_to_b"), output)
     assert np.array_equal(np.asarray(two(picture)), np.asarray(one(picture)))
+
+
+@pytest.mark.parametrize("tiles", [None, Tiles(32)])
+def test_an_answer_that_is_not_finite_is_no_black_picture(trained: Path, tiles: Tiles | None) -> None:
+    translator = Translator.from_pretrained(trained)
+    next(translator.generators["a_to_b"].parameters()).data.fill_(float("nan"))
+    with pytest.raises(NotFiniteError, match="the generator a_to_b answers with NaN or infinity"):
+        translator(Image.new("RGB", (48, 40)), "a_to_b", at="native", tiles=tiles)

@@ -319,6 +319,8 @@ class ResumeSettings(Settings):
     """Where to train (default: as the run was started)."""
     lr_scale: Annotated[float | None, shown("FACTOR")] = Field(default=None, gt=0, allow_inf_nan=False)
     """Times all learning rates, from here on to the end of the run; given again it multiplies again."""
+    from_step: Annotated[Count | None, shown("STEP")] = None
+    """Go back to the checkpoint of that step, one of those kept, and undo what came later (default: the last)."""
 
 
 class TranslateSettings(Settings):

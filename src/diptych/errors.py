@@ -14,6 +14,10 @@ class DiptychError(Exception):
         super().__init__(one_line(text))
 
 
+class NotFiniteError(DiptychError):
+    """A term, a gradient or what a generator answers became NaN or infinite; no weight was changed by it."""
+
+
 def one_line(text: str) -> str:
     r"""`text` for a terminal: whatever cannot be printed, such as a line break in a file's name, escaped (`\n`)."""
     if len(text) > LONGEST:

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from diptych.bands import Bands
-from diptych.errors import DiptychError, reason
+from diptych.errors import DiptychError, NotFiniteError, reason
 from diptych.files import write_json, write_tensors
 from diptych.fitting import Fit, Fitted, fitted
 from diptych.images import (
@@ -235,6 +235,7 @@ class Translator:
             return torch.from_numpy(to_float(window))[None]
 
         def write(rows: range, columns: range, window: Tensor) -> None:
+            _check_finite(window, direction)
             part = decode(window[0].float().cpu().numpy())
             if not answer:
                 answer.append(np.empty((height, width, *part.shape[2:]), part.dtype))
@@ -317,10 +318,14 @@ class Translator:
         return self.spec.architectures[direction].get("head") == "logits"
 
     def run(self, images: Tensor, direction: str) -> Tensor:
-        """`(B, C, H, W)` in [-1, 1] through a generator, on its device; dropout, where alive, always draws the same."""
+        """`(B, C, H, W)` in [-1, 1] through a generator, on its device; dropout, where alive, always draws the same.
+
+        Raises `NotFiniteError` where the answer is NaN or infinite: as pixels it would be black.
+        """
         generator = self.generators[direction]
         with self._at_work(generator), PlacedDropout() if self.spec.train_mode else nullcontext():
             out: Tensor = generator(images.to(self.device(direction)))
+        _check_finite(out, direction)
         return out.float()
 
     def device(self, direction: str) -> torch.device:
@@ -355,6 +360,11 @@ class Translator:
                 f"give a run that was trained with --direction {direction}"
             )
         return direction
+
+
+def _check_finite(out: Tensor, direction: str) -> None:
+    if not out.isfinite().all():
+        raise NotFiniteError(f"the generator {direction} answers with NaN or infinity; its weights are spoiled")
 
 
 def _opened(image: str | Path | Image.Image | Bands | Pixels) -> tuple[Image.Image | Bands, str]:

@@ -352,6 +352,15 @@ def test_which_way_and_how_far_to_move_is_said(
     assert "all pairs together fit better with b moved 9 % down" in said
 
 
+@pytest.mark.parametrize("size", [(1, 4000), (4000, 1)])
+def test_pairs_of_one_pixel_side(size: tuple[int, int], tmp_path: Path) -> None:
+    for side in ("a", "b"):
+        (tmp_path / side).mkdir()
+        Image.new("RGB", size, "red").save(tmp_path / side / "thin.png")
+        Image.new("RGB", (48, 40), "red").save(tmp_path / side / "x.png")
+    assert diptych("check", "--a", tmp_path / "a", "--b", tmp_path / "b", "--out", tmp_path / "out") == 0
+
+
 def test_the_page_needs_nothing_but_itself(pictures: Path, tmp_path: Path) -> None:
     data = copy(pictures, tmp_path)
     mirrored(data)

@@ -110,3 +110,40 @@ def test_ctrl_c_saves_and_resume_ends_at_the_same_weights(folders: Folders, tmp_
     assert main(words("whole")) == 0
     assert_same_weights(tmp_path / "whole", tmp_path / "stopped", 80)
     assert terms_of(tmp_path / "whole") == terms_of(tmp_path / "stopped")
+
+
+def test_a_damaged_last_checkpoint_is_passed_over_for_the_one_before(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    (run / "checkpoints/00000004/training/state.safetensors").write_bytes(b"")
+    before = tree(run)
+    assert diptych("resume", run, "--steps", 6) == 2
+    line = said_one_line(capsys)
+    assert line.rstrip().endswith(f"; diptych resume {run} --from-step 2 goes on from the checkpoint before")
+    assert tree(run) == before
+    assert diptych("resume", run, "--from-step", 2) == 0
+    assert tree(run / "checkpoints") == tree(trained / "checkpoints")
+    assert tree(run / "previews") == tree(trained / "previews")
+    assert (run / "checkpoints.json").read_bytes() == (trained / "checkpoints.json").read_bytes()
+    assert terms_of(run) == terms_of(trained)
+
+
+def test_what_is_gone_back_from_is_undone_before_the_first_step(trained: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    assert commands.resume(ResumeSettings(run=run, from_step=2), stop=lambda: True) == (run, 2)
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["00000002"]
+    assert max(line["step"] for line in log_of(run)) == 2
+    index = json.loads((run / "checkpoints.json").read_text())
+    (score,) = [line["validation"] for line in log_of(run) if "validation" in line]
+    entry = {"name": "00000002", "step": 2, "metric": "mean_iou", "value": score["mean_iou"]}
+    assert index == {"last": entry, "best": entry}
+
+
+def test_a_checkpoint_that_is_not_kept_is_told_with_those_that_are(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert diptych("resume", trained, "--from-step", 3) == 2
+    assert "keeps no checkpoint of step 3; give --from-step one that is kept: 2, 4" in said_one_line(capsys)

@@ -214,6 +214,32 @@ def test_a_term_that_is_not_finite_tells_of_a_lower_rate_which_works(
     assert lr_of(run) == pytest.approx({step: rate * share for step, share in shares.items()})
 
 
+def test_a_spoiled_checkpoint_is_passed_over_for_the_one_before(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from diptych.methods.supervised import Supervised
+
+    real, calls = Supervised.generator_terms, []
+
+    def spoiled(self: Supervised, *arguments: object) -> object:
+        calls.append(1)
+        terms = real(self, *arguments)  # type: ignore[arg-type]
+        return {name: term * float("nan") for name, term in terms.items()} if len(calls) == 5 else terms
+
+    assert diptych(*words(folders, tmp_path / "whole")) == 0
+    monkeypatch.setattr(Supervised, "generator_terms", spoiled)
+    run = tmp_path / "run"
+    assert diptych(*words(folders, run), "--keep", 2) == 2
+    line = last_line(capsys)
+    assert f"diptych resume {run} --lr-scale 0.5 goes on from the checkpoint of step 4; if it fails at this" in line
+    assert "add --from-step 2" in line
+    monkeypatch.undo()
+    assert diptych("resume", run, "--lr-scale", 0.5, "--from-step", 2) == 0
+    rate = load_settings(run).optim.lr * 2
+    shares = {1: 1, 2: 1, 3: 1 / 2, 4: 1 / 2, 5: 1 / 3, 6: 1 / 6}
+    assert lr_of(run) == pytest.approx({step: rate * share for step, share in shares.items()})
+
+
 def test_a_lower_rate_stays_and_multiplies(trained: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained, run)
@@ -226,6 +252,36 @@ def test_a_lower_rate_stays_and_multiplies(trained: Path, tmp_path: Path) -> Non
     assert [entry["lr"] for entry in json.loads((run / "run.json").read_text())["resumed"]] == pytest.approx(
         [rate / 2, rate / 2, rate / 20]
     )
+
+
+def test_where_the_only_checkpoint_is_spoiled_there_is_none_to_go_back_to(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from diptych.methods.supervised import Supervised
+
+    real, calls = Supervised.generator_terms, []
+
+    def spoiled(self: Supervised, *arguments: object) -> object:
+        calls.append(1)
+        terms = real(self, *arguments)  # type: ignore[arg-type]
+        return {name: term * float("nan") for name, term in terms.items()} if len(calls) == 3 else terms
+
+    monkeypatch.setattr(Supervised, "generator_terms", spoiled)
+    assert diptych(*words(folders, tmp_path / "run")) == 2
+    assert "if it fails at this step again, train again with a lower --optim.lr" in last_line(capsys)
+
+
+def test_weights_that_make_nan_of_images_are_not_saved_as_the_last_checkpoint(
+    folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    rate = ("--optim.lr", "1e20", "--precision", "fp32", "--val-every", 1)
+    assert diptych(*words(folders, run), *rate) == 2
+    line = last_line(capsys)
+    assert "step 1: the generator a_to_b answers with NaN or infinity; its weights are spoiled; diptych resume" in line
+    assert line.rstrip().endswith("--lr-scale 0.5 starts again, as no checkpoint was saved yet")
+    assert not (run / "checkpoints").exists()
+    assert diptych("resume", run, "--lr-scale", "1e-23") == 0
 
 
 @pytest.mark.parametrize("factor", ["0", "-1", "nan", "inf"])

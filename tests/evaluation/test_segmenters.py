@@ -1,5 +1,6 @@
 """Segmenters against transformers' own answers, and the matching of classes by name."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -95,6 +96,14 @@ def test_a_photo_that_the_network_cannot_take_is_told_in_one_line(segformer: Pat
     with pytest.raises(DiptychError, match=r"cannot read a photo of 48x32 \(.*\); mend its") as told:
         load_segmenter(str(tmp_path), "cpu").read(photo())
     assert "\n" not in str(told.value)
+
+
+def test_a_processor_of_nonsense_is_told_in_one_line(segformer: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(segformer, tmp_path / "odd")
+    settings = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings | {"size": {"height": -5, "width": -5}}))
+    with pytest.raises(DiptychError, match=r"odd: cannot read a photo of 48x32 \(.*\); mend its"):
+        load_segmenter(str(folder), "cpu").read(Image.new("RGB", (48, 32)))
 
 
 def test_identity_is_that_of_the_weights(segformer: Path, tmp_path: Path) -> None:

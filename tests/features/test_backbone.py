@@ -1,8 +1,10 @@
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from diptych.errors import DiptychError
 from diptych.features import extract
@@ -114,12 +117,43 @@ def test_identity_is_that_of_weights_and_configuration(resnet: Path, tmp_path: P
 
 
 def rename_first_weights(folder: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     tensors = load_file(folder / "model.safetensors")
     name = sorted(tensors)[-1]
     tensors["unheard.of"] = tensors.pop(name)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+class Harmful:
+    """Whoever unpickles it runs its code."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return exec, ("raise AssertionError('unpickled')",)
+
+
+def pickled(folder: Path, weights: object) -> None:
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+
+
+def index_of_a_pickle(folder: Path) -> None:
+    names = list(load_file(folder / "model.safetensors"))
+    pickled(folder, {"weight": Harmful()})
+    index = {"metadata": {}, "weight_map": dict.fromkeys(names, "pytorch_model.bin")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def named_pickle(folder: Path) -> None:
+    pickled(folder, {"weight": Harmful()})
+    change(folder / "config.json", transformers_weights="pytorch_model.bin")
+
+
+def piped(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def change(file: Path, **values: object) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
 DAMAGES = {
@@ -132,6 +166,17 @@ DAMAGES = {
     "unknown kind": lambda folder: (folder / "config.json").write_text('{"model_type": "zork"}'),
     "nonsense widths": lambda folder: replace(folder / "config.json", "12", '"wide"'),
     "no processor": lambda folder: (folder / "preprocessor_config.json").unlink(),
+    "nested too deeply": lambda folder: (folder / "config.json").write_text("[" * 100_000),
+    "unknown activation": lambda folder: replace(folder / "config.json", '"relu"', '"zork"'),
+    "negative widths": lambda folder: replace(folder / "config.json", "12", "-12"),
+    "no widths": lambda folder: change(folder / "config.json", hidden_sizes=None),
+    "more weights than any memory holds": lambda folder: change(folder / "config.json", hidden_sizes=[10**6, 10**6]),
+    "more weights than there are": lambda folder: change(folder / "config.json", hidden_sizes=[8000, 8000]),
+    "a pickle": lambda folder: pickled(folder, {"weight": Harmful()}),
+    "weights in a pickle": lambda folder: pickled(folder, load_file(folder / "model.safetensors")),
+    "a pickle in an index": index_of_a_pickle,
+    "a pickle in the configuration": named_pickle,
+    "a named pipe": lambda folder: piped(folder / "model.safetensors"),
     "nothing at all": lambda folder: [file.unlink() for file in folder.iterdir()],
 }
 
@@ -149,6 +194,26 @@ def test_a_folder_that_does_not_hold_a_backbone_is_told_in_one_line(damage: str,
         extract(str(folder), [tmp_path / "never opened.png"])
     assert "--features descriptor" in str(told.value)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "values", [{"size": {"shortest_edge": -5}}, {"image_mean": ["x"]}, {"size": {"height": 10**9, "width": 10**9}}]
+)
+def test_a_processor_that_asks_for_nonsense_is_told_in_one_line(
+    values: dict[str, Any], vit: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(vit, tmp_path / "odd")
+    change(folder / "preprocessor_config.json", **values)
+    with pytest.raises(DiptychError, match=r"odd cannot take the \d+ images from .*preprocessor_config.json$") as told:
+        extract(str(folder), pictures)
+    assert "\n" not in str(told.value)
+
+
+def test_a_processor_without_numbers_is_no_measure(resnet: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(resnet, tmp_path / "odd")
+    change(folder / "preprocessor_config.json", image_mean=["x"])
+    with pytest.raises(DiptychError, match=r"--perceptual .*odd: cannot take images of 32x24"):
+        perceptual_features(str(folder), "cpu", (32, 24))
 
 
 def test_a_network_for_text_and_images_is_refused(vit: Path, tmp_path: Path) -> None:

@@ -123,7 +123,8 @@ def _thumbnail(file: Path, classes: Classes | None) -> Image.Image:
         picture = Image.fromarray(classes.paint(read_class_map(file, classes)))
     else:
         picture = rgb(open_image(file), str(file))
-    width = min(max(1, round(picture.width * HIGH / picture.height)), 3 * HIGH)
+    # At least two pixels, as edges need a neighbour.
+    width = min(max(2, round(picture.width * HIGH / picture.height)), 3 * HIGH)
     return picture.resize((width, HIGH), Image.Resampling.BICUBIC if classes is None else Image.Resampling.NEAREST)
 
 

@@ -88,6 +88,7 @@ def resume(
 def _resume(settings: ResumeSettings, display: Display, stop: Callable[[], bool]) -> int:
     from diptych.build import device_named, make_training, reopen_dataset, resolve
     from diptych.training.compiling import why_not
+    from diptych.training.loop import checkpoint_of, earlier_checkpoint, go_back
     from diptych.training.resume import load_training
     from diptych.translator import checkpoint_folder
 
@@ -111,6 +112,8 @@ def _resume(settings: ResumeSettings, display: Display, stop: Callable[[], bool]
             f"{index}: is gone, but checkpoints are there; bring it back, or delete those to begin again"
         )
     checkpoint = checkpoint_folder(folder, "last") if index.exists() else None
+    if settings.from_step is not None:
+        checkpoint = checkpoint_of(folder, settings.from_step)
     done = int(checkpoint.name) if checkpoint is not None else 0
     reported = index.exists() and report.exists() and report.stat().st_mtime_ns >= index.stat().st_mtime_ns
     if done > now.steps or (done == now.steps and reported):
@@ -125,11 +128,22 @@ def _resume(settings: ResumeSettings, display: Display, stop: Callable[[], bool]
         training = make_training(
             now.model_copy(update={"init_from": None, "encoder_weights": None}), dataset, device, display
         )
-        step, sums = load_training(checkpoint, training.method, training.optimisers, training.health)
+        try:
+            step, sums = load_training(checkpoint, training.method, training.optimisers, training.health)
+        except DiptychError as problem:
+            before = earlier_checkpoint(checkpoint)
+            way_on = (
+                "start again with diptych train"
+                if before is None
+                else f"diptych resume {folder} --from-step {before} goes on from the checkpoint before"
+            )
+            raise DiptychError(f"{problem}; {way_on}") from None
         training = replace(training, step=step, sums=sums)
     else:
         training = make_training(now, dataset, device, display)
         display.note(f"{folder.name}: no checkpoint was saved; starting again from step 0")
+    if settings.from_step is not None:
+        go_back(folder, settings.from_step)
     _note_resumption(now, dataset, training, run_record, display)
     write_text(folder / "experiment.yaml", yaml.safe_dump(now.model_dump(mode="json"), sort_keys=False))
     if settings.lr_scale is not None:

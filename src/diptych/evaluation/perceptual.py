@@ -7,12 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from diptych.errors import DiptychError
 from diptych.features.backbone import Backbone
-from diptych.images import read_view
 
 BATCH = 8  # pairs of images
 PROTOCOL = (
@@ -43,11 +41,7 @@ def perceptual_distances(
 
 def hidden_states(backbone: Backbone, files: Sequence[Path]) -> list[Tensor]:
     """Every hidden state of the images, from the embedding on, float32 `(B, P, C)` each: positions, then channels."""
-    images = [Image.fromarray(read_view(file)) for file in files]
-    pixels = backbone.processor(images=images, return_tensors="pt")["pixel_values"]  # (B, 3, H, W)
-    with torch.inference_mode():
-        output = backbone.network(pixels.to(backbone.network.device), output_hidden_states=True)
-    states = getattr(output, "hidden_states", None)
+    states = getattr(backbone.output_for(files, output_hidden_states=True), "hidden_states", None)
     if not states:
         raise DiptychError(
             f"a {type(backbone.network).__name__} does not show its hidden states; give --perceptual another backbone, "

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diptych.errors import DiptychError, first_line, nearest, some
-from diptych.features.backbone import files_digest, load_pretrained
+from diptych.features.backbone import UNFIT, files_digest, load_pretrained
 from diptych.images import Classes, rgb
 from diptych.pairs import read_two_columns
 from diptych.translator import Translator, checkpoint_folder
@@ -71,12 +71,12 @@ class PretrainedSegmenter:
         Raises `DiptychError` where the network cannot take what the processor makes of the photo.
         """
         width, height = image.size
-        # A part cut out, or a rim added, would be stretched over the whole photo.
-        shown = self.processor(images=[rgb(image)], do_center_crop=False, do_pad=False, return_tensors="pt")
         try:
+            # A part cut out, or a rim added, would be stretched over the whole photo.
+            shown = self.processor(images=[rgb(image)], do_center_crop=False, do_pad=False, return_tensors="pt")
             with torch.inference_mode():
                 logits = self.network(shown["pixel_values"].to(self.network.device)).logits  # (1, K, h, w)
-        except (ValueError, RuntimeError) as problem:
+        except UNFIT as problem:
             raise DiptychError(
                 f"{self.name}: cannot read a photo of {width}x{height} ({first_line(problem)}); mend its "
                 "preprocessor_config.json or give another segmenter"

@@ -5,9 +5,10 @@ token), or the mean over all positions of its last hidden state where it has non
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,12 @@ from torch import Tensor
 
 from diptych.errors import DiptychError, first_line, some
 from diptych.images import read_view
-from diptych.reading import open_file
+from diptych.reading import leads_out, open_file, read_text
+from diptych.weights import HARMLESS, UNREADABLE
 
 HUB_NAMES = {"resnet50": "microsoft/resnet-50"}
+UNFIT = (*UNREADABLE, ArithmeticError, MemoryError)
+"""What transformers raises for a network or a processor of nonsense."""
 FILES = ("*.json", "*.safetensors")  # of a hub repository: its configurations and weights, no second format
 
 
@@ -32,13 +36,27 @@ class Backbone:
     network: Any  # a transformers PreTrainedModel in evaluation mode
     processor: Any  # its image processor
     pooled: bool  # the network's own pooled output is trained
+    name: str = ""  # as the person calls it
+
+    def output_for(self, files: Sequence[Path], **options: bool) -> Any:
+        """What the network answers to image files.
+
+        Raises `DiptychError` where network or processor are of nonsense, `UnreadableImageError` naming a file.
+        """
+        images = [Image.fromarray(read_view(file)) for file in files]
+        try:
+            pixels = self.processor(images=images, return_tensors="pt")["pixel_values"]  # (N, 3, H, W)
+            with torch.no_grad():
+                return self.network(pixels.to(self.network.device), **options)
+        except UNFIT as problem:
+            raise DiptychError(
+                f"the backbone {self.name} cannot take the {len(images)} images from {files[0]} on "
+                f"({first_line(problem)}); give another, or mend its preprocessor_config.json"
+            ) from None
 
     def describe_files(self, files: Sequence[Path]) -> NDArray[np.float32]:
-        """Image files -> their features, float32 `(N, D)`. Raises `UnreadableImageError` naming the file."""
-        images = [Image.fromarray(read_view(file)) for file in files]
-        pixels = self.processor(images=images, return_tensors="pt")["pixel_values"]  # (N, 3, H, W)
-        with torch.no_grad():
-            output = self.network(pixels.to(self.network.device))
+        """Image files -> their features, float32 `(N, D)`. Raises as `output_for` does."""
+        output = self.output_for(files)
         if self.pooled and getattr(output, "pooler_output", None) is not None:
             features = output.pooler_output.flatten(1)  # (N, D) or (N, D, 1, 1)
         else:
@@ -56,10 +74,6 @@ def perceptual_features(name: str, device: str, size: tuple[int, int]) -> Callab
     """
     backbone = load_backbone(name, device)
     network = backbone.network.requires_grad_(False)
-    mean, std = (
-        torch.tensor(values, device=device).view(1, 3, 1, 1)
-        for values in (backbone.processor.image_mean, backbone.processor.image_std)
-    )
 
     def features(images: Tensor) -> list[Tensor]:
         output = network((images.to(mean.dtype) / 2 + 0.5 - mean) / std, output_hidden_states=True)
@@ -67,8 +81,12 @@ def perceptual_features(name: str, device: str, size: tuple[int, int]) -> Callab
 
     width, height = size
     try:
+        mean, std = (
+            torch.tensor(values, device=device).view(1, 3, 1, 1)
+            for values in (backbone.processor.image_mean, backbone.processor.image_std)
+        )
         features(torch.zeros(1, 3, height, width, device=device))
-    except (ValueError, RuntimeError) as problem:
+    except UNFIT as problem:
         raise DiptychError(
             f"--perceptual {name}: cannot take images of {width}x{height} ({first_line(problem)}); "
             "give another backbone, such as resnet50, or the --size it was trained at"
@@ -89,7 +107,7 @@ def load_backbone(name: str, device: str) -> Backbone:
             f"{name}: a {type(network).__name__} is no backbone for images alone; give a vision backbone such as "
             "resnet50 or facebook/dinov2-base"
         )
-    return Backbone(f"backbone-1 {loaded.digest}", network, loaded.processor, pooled=not loaded.missing)
+    return Backbone(f"backbone-1 {loaded.digest}", network, loaded.processor, not loaded.missing, name)
 
 
 @dataclass(frozen=True)
@@ -140,15 +158,26 @@ def _load(folder: Path, name: str, device: str, auto: str, what: str, may_lack: 
     from safetensors import SafetensorError
     from transformers.utils import logging
 
+    damaged = (*UNFIT, SafetensorError, StrictDataclassError)
+
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # what is missing is told below, in one line
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
+        _check_files(folder)
         processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil", **local)  # type: ignore[no-untyped-call]
+        config = transformers.AutoConfig.from_pretrained(folder, **local)
+        _check_numbers(folder, getattr(transformers, auto), config)
         network, report = getattr(transformers, auto).from_pretrained(
-            folder, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **local
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,  # a pytorch_model.bin is a pickle
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **local,
         )
-    except (OSError, ValueError, SafetensorError, StrictDataclassError) as problem:
+    except damaged as problem:
         raise DiptychError(
             f"{name}: cannot be loaded as a {what} ({first_line(problem)}); give a folder with config.json, "
             "preprocessor_config.json and model.safetensors"
@@ -162,8 +191,32 @@ def _load(folder: Path, name: str, device: str, auto: str, what: str, may_lack: 
             f"{name}: its weights do not fit its config.json ({some(sorted(untrained))}); give the two that belong "
             "together"
         )
-    files = [file for file in sorted(folder.iterdir()) if file.suffix in (".json", ".safetensors", ".bin")]
+    files = [file for file in sorted(folder.iterdir()) if file.suffix in (".json", ".safetensors")]
     return Pretrained(files_digest(files), network.eval().to(device), processor, missing)
+
+
+def _check_files(folder: Path) -> None:
+    """Raises `ValueError` for a named pipe among the files, which transformers would wait for, and where an index,
+    or the configuration, names anything but safetensors files beside it: transformers would read a pickle there."""
+    odd = [path.name for path in folder.iterdir() if path.exists() and not (path.is_file() or path.is_dir())]
+    if odd:
+        raise ValueError(f"{odd[0]} is no file")
+    index = folder / "model.safetensors.index.json"
+    named = set(json.loads(read_text(index))["weight_map"].values()) if index.exists() else set()
+    named |= {json.loads(read_text(folder / "config.json")).get("transformers_weights") or "model.safetensors"}
+    for name in named:
+        if PurePath(name).suffix != ".safetensors" or leads_out(name):
+            raise ValueError(f"{name!r} is named for the weights, but is no .safetensors file of the folder")
+
+
+def _check_numbers(folder: Path, auto: Any, config: Any) -> None:
+    """Raises `ValueError` where `config` describes far more numbers than the folder's weights hold: memory would be
+    taken for all of them before a shape is compared."""
+    with torch.device("meta"):
+        numbers = sum(parameter.numel() for parameter in auto.from_config(config).parameters())
+    held = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    if numbers > held and 4 * numbers > HARMLESS:
+        raise ValueError(f"config.json describes {numbers:,} weights, in {held:,} bytes of model.safetensors")
 
 
 def files_digest(files: Iterable[Path]) -> str:

@@ -13,15 +13,17 @@ from PIL import Image
 
 from diptych.batches import Batches
 from diptych.display import Display
-from diptych.errors import DiptychError, reason
+from diptych.errors import DiptychError, NotFiniteError, reason
 from diptych.files import PART, check_own, delete_folder, sync, write_json, write_png
 from diptych.methods.base import Method
 from diptych.precision import Precision
+from diptych.reading import log_line
+from diptych.saved import Checkpoints, read_record
 from diptych.training.compiling import uncompiled
 from diptych.training.health import Health
 from diptych.training.journal import Journal
 from diptych.training.resume import Optimisers, Sums, save_training
-from diptych.training.step import NotFiniteError, learning_rate, take_step
+from diptych.training.step import learning_rate, take_step
 from diptych.translator import Translator
 
 Validate = Callable[[Translator], dict[str, Any]]
@@ -68,7 +70,7 @@ def train(training: Training, display: Display, stop: Callable[[], bool] = lambd
     term; a disk that fills and a folder that vanishes name the file.
     """
     folder, schedule = training.folder, training.schedule
-    step = saved = training.step
+    step = saved = at = training.step
     began_in = _identity(folder)
     check_own(*(folder / name for name in ("checkpoints", "previews", "tensorboard", "log.jsonl")))
     journal: Journal | None = None
@@ -76,6 +78,7 @@ def train(training: Training, display: Display, stop: Callable[[], bool] = lambd
         clear_after(folder, step)
         journal = Journal(folder, step, training.sums)
         while step < schedule.steps and not stop():
+            at = step + 1
             began = time.perf_counter()
             batch = training.batches.at(step).to(training.device, torch.channels_last)
             lr = learning_rate(step, schedule.steps, schedule.lr)
@@ -98,7 +101,12 @@ def train(training: Training, display: Display, stop: Callable[[], bool] = lambd
             _check_place(folder, began_in)
             save_checkpoint(training, step, None, journal)
     except NotFiniteError as problem:
-        raise NotFiniteError(f"step {step + 1}: {problem}; {_way_on(folder, saved, ' --lr-scale 0.5')}") from None
+        way_on = _way_on(folder, saved, " --lr-scale 0.5")
+        if 0 < saved == step:  # the rate has had next to no part in this step
+            before = earlier_checkpoint(folder / "checkpoints" / f"{saved:08d}")
+            instead = "train again with a lower --optim.lr" if before is None else f"add --from-step {before}"
+            way_on += f"; if it fails at this step again, {instead}, as that checkpoint is spoiled itself"
+        raise NotFiniteError(f"step {at}: {problem}; {way_on}") from None
     except DiptychError as problem:
         raise DiptychError(f"stopped after step {step}: {problem}; {_way_on(folder, saved)}") from None
     except OSError as problem:
@@ -173,6 +181,45 @@ def save_checkpoint(training: Training, step: int, record: Mapping[str, Any] | N
     for path in whole:
         if path.name not in keep:
             delete_folder(path)
+
+
+def checkpoint_of(folder: Path, step: int) -> Path:
+    """The checkpoint of `step` in the run `folder`; raises `DiptychError` naming those kept where it is not one."""
+    kept = _whole_checkpoints(folder)
+    there = [path for path in kept if int(path.name) == step]
+    if not there:
+        names = ", ".join(str(int(path.name)) for path in kept) or "none"
+        raise DiptychError(f"{folder}: keeps no checkpoint of step {step}; give --from-step one that is kept: {names}")
+    return there[0]
+
+
+def go_back(folder: Path, step: int) -> None:
+    """Make the checkpoint of `step` the last one of the run `folder`: checkpoints.json no longer names what came later,
+    and who goes on from there clears it away. The best one is the best of those left, by their lines of the log."""
+    index = folder / "checkpoints.json"
+    record = read_record(index, Checkpoints)
+    metric = record.best.metric or record.last.metric
+    scores: dict[int, Any] = {}
+    for text in (folder / "log.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
+        line = log_line(text)
+        if line is not None and isinstance(line.get("validation"), dict):
+            scores[line["step"]] = line["validation"].get(metric)
+    entries = [
+        {"name": path.name, "step": number, "metric": metric if number in scores else None, "value": scores.get(number)}
+        for path in _whole_checkpoints(folder)
+        if (number := int(path.name)) <= step
+    ]
+    scored = [entry for entry in entries if entry["value"] is not None]
+    write_json(
+        index, {"last": entries[-1], "best": max(scored or entries, key=lambda e: (e["value"] or 0.0, e["step"]))}
+    )
+    sync(folder)
+
+
+def earlier_checkpoint(checkpoint: Path) -> int | None:
+    """The step of the kept checkpoint before this one; None where there is none."""
+    before = [int(path.name) for path in _whole_checkpoints(checkpoint.parents[1]) if path.name < checkpoint.name]
+    return max(before, default=None)
 
 
 def clear_after(folder: Path, step: int) -> None:

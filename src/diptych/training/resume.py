@@ -75,9 +75,7 @@ def load_training(folder: Path, method: Method, optimisers: Optimisers, health: 
             torch.get_device_module(device).set_rng_state(state["device_rng"])
         return int(state["step"]), {name: list(values) for name, values in state["sums"].items()}
     except (DiptychError, *UNREADABLE) as problem:
-        raise DiptychError(
-            f"{folder}: cannot be resumed from ({reason(problem)}); start again with diptych train"
-        ) from None
+        raise DiptychError(f"{folder}: cannot be resumed from ({reason(problem)})") from None
 
 
 def _checked_tensors(path: Path, digest: str | None) -> dict[str, Tensor]:

@@ -7,13 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from diptych.batches import Batch
-from diptych.errors import DiptychError
+from diptych.errors import NotFiniteError
 from diptych.methods.base import Images, Method, Phase, Terms
 from diptych.precision import Precision, computing_in
-
-
-class NotFiniteError(DiptychError):
-    """A term or a gradient became NaN or infinite; no weight was changed by it."""
 
 
 def learning_rate(step: int, steps: int, lr: float) -> float:
