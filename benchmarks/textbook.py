@@ -56,9 +56,7 @@ class UNet(nn.Module):
         for level, width in enumerate(widths):
             layers: list[nn.Module] = [nn.LeakyReLU(0.2)] if level else []
             layers.append(nn.Conv2d(widths[level - 1] if level else 3, width, 4, 2, 1, bias=False))
-            if level == 0 or level == depth - 1:
-                layers[-1] = nn.Conv2d(widths[level - 1] if level else 3, width, 4, 2, 1, bias=False)
-            else:
+            if 0 < level < depth - 1:
                 layers.append(nn.BatchNorm2d(width))
             self.encoder.append(nn.Sequential(*layers))
         for level in reversed(range(depth)):

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from diptych.errors import DiptychError
 from diptych.features import extract
-from diptych.features.backbone import load_backbone, perceptual_features
+from diptych.features.backbone import Backbone, load_backbone, perceptual_features
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +91,10 @@ def test_without_a_trained_pooler_it_is_the_mean_over_tokens(vit: Path, pictures
     close(extract(str(vit), pictures, cache=tmp_path), network(network_input(pictures)).last_hidden_state.mean(1))
 
 
+def _described(backbone: Backbone, files: list[Path]) -> NDArray[np.float32]:
+    return backbone.describe(backbone.read(files))
+
+
 def test_images_are_read_upright_and_in_full_depth(resnet: Path, tmp_path: Path) -> None:
     ramp = np.linspace(0, 65535, 32 * 32).astype(np.uint16).reshape(32, 32)
     Image.fromarray(ramp).save(tmp_path / "deep.png")
@@ -101,7 +105,7 @@ def test_images_are_read_upright_and_in_full_depth(resnet: Path, tmp_path: Path)
     exif[0x0112] = 6  # stored a quarter turn to the left of what is meant
     turned.save(tmp_path / "turned.png", exif=exif)
     files = [tmp_path / name for name in ("plain.png", "deep.png", "turned.png")]
-    plain, deep, upright = load_backbone(str(resnet), "cpu").describe_files(files)
+    plain, deep, upright = _described(load_backbone(str(resnet), "cpu"), files)
     np.testing.assert_allclose(deep, plain, atol=1e-6)
     np.testing.assert_allclose(upright, plain, atol=1e-6)
 
@@ -269,7 +273,7 @@ def test_weights_from_the_hub_cache(resnet: Path, pictures: list[Path], tmp_path
     code = (
         "from pathlib import Path\nfrom diptych.features.backbone import load_backbone\n"
         f"backbone = load_backbone('resnet50', 'cpu')\nprint(backbone.identity)\n"
-        f"print(backbone.describe_files([Path({str(pictures[0])!r})]).shape)"
+        f"print(backbone.describe(backbone.read([Path({str(pictures[0])!r})])).shape)"
     )
     printed = run_python(code, HF_HUB_CACHE=str(tmp_path))
     assert printed.splitlines() == [load_backbone(str(resnet), "cpu").identity, "(1, 12)"]

@@ -302,7 +302,7 @@ def test_features_are_remembered_by_weights_resize_and_input_range(
     first = extract(str(weights), [tmp_path / "a.png"], cache=tmp_path)
     save_file(state, tmp_path / "same.safetensors")
     other = load_inception(str(tmp_path / "same.safetensors"), "cpu")
-    np.testing.assert_array_equal(other.describe_files([tmp_path / "a.png"]), first)
+    np.testing.assert_array_equal(other.describe(other.read([tmp_path / "a.png"])), first)
 
     mine = load_extractor(str(weights))
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -315,7 +315,7 @@ def test_features_are_remembered_by_weights_resize_and_input_range(
 
     computed: list[int] = []
     monkeypatch.setattr(
-        inception.Inception, "describe_files", lambda _, files: computed.append(1) or np.ones((len(files), 2048), "f4")
+        inception.Inception, "describe", lambda _, images: computed.append(1) or np.ones((len(images), 2048), "f4")
     )
     np.testing.assert_array_equal(extract(str(weights), [tmp_path / "a.png"], cache=tmp_path), first)
     assert not computed

@@ -85,7 +85,7 @@ def _compile(
     translator: "Translator", direction: str, images: int, settings: TranslateSettings, display: Display
 ) -> None:
     """Compile the generator as asked, else where that is worth it and its input has one size."""
-    from diptych.training.compiling import FORWARDS_PER_STEP, compile_networks, is_worth_it, why_not
+    from diptych.training.compiling import IMAGES_PER_STEP, compile_networks, is_worth_it, why_not
 
     spec = translator.spec
     of_one_size = settings.at == "training" and spec.fit == "stretch" and not spec.train_mode
@@ -94,7 +94,7 @@ def _compile(
             "--compile is for images that the network sees at one size and as itself: not with --at native, runs of "
             "another --fit than stretch, or those that translate in train mode; leave it out"
         )
-    steps, ngf = images // FORWARDS_PER_STEP, int(spec.architectures[direction].get("ngf", 64))
+    steps, ngf = images // IMAGES_PER_STEP, int(spec.architectures[direction].get("ngf", 64))
     wanted = of_one_size and is_worth_it(steps, 1, spec.size, ngf) if settings.compile is None else settings.compile
     if not wanted:
         return

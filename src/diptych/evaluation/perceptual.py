@@ -41,7 +41,7 @@ def perceptual_distances(
 
 def hidden_states(backbone: Backbone, files: Sequence[Path]) -> list[Tensor]:
     """Every hidden state of the images, from the embedding on, float32 `(B, P, C)` each: positions, then channels."""
-    states = getattr(backbone.output_for(files, output_hidden_states=True), "hidden_states", None)
+    states = getattr(backbone.output_for(backbone.read(files), output_hidden_states=True), "hidden_states", None)
     if not states:
         raise DiptychError(
             f"a {type(backbone.network).__name__} does not show its hidden states; give --perceptual another backbone, "

@@ -1,6 +1,8 @@
 """Image files to feature vectors, remembered by content: what selection and set metrics measure distances in."""
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from diptych.errors import DiptychError
 from diptych.features.cache import open_cache
 
 BATCH = 16  # images; what was finished survives an interruption in steps of this
+READERS = 2  # threads that read images while a network is at work
 INCEPTION_FILES = (".pth", ".pt", ".safetensors")
 
 
@@ -23,7 +26,8 @@ class Extractor:
     name: str
     identity: str
     filter: str  # how images are resized to its input, in words
-    describe: Callable[[Sequence[Path]], NDArray[np.float32]]  # files -> (N, D)
+    read: Callable[[Sequence[Path]], Any]  # files -> what `describe` takes; in other threads, ahead of it
+    describe: Callable[[Any], NDArray[np.float32]]  # -> (N, D)
 
 
 def load_extractor(name: str, device: str = "cpu") -> Extractor:
@@ -38,13 +42,14 @@ def load_extractor(name: str, device: str = "cpu") -> Extractor:
         from diptych.features import descriptor
 
         side = descriptor.SIDE
-        return Extractor(name, descriptor.VERSION, f"bicubic (antialiased) to {side}x{side}", descriptor.describe_files)
+        resize = f"bicubic (antialiased) to {side}x{side}"
+        return Extractor(name, descriptor.VERSION, resize, descriptor.describe_files, lambda features: features)
     try:
         if name == "inception" or Path(name).suffix in INCEPTION_FILES:
             from diptych.features import inception
 
             network = inception.load_inception(name, device)
-            return Extractor(name, network.identity, inception.FILTER, network.describe_files)
+            return Extractor(name, network.identity, inception.FILTER, network.read, network.describe)
         from diptych.features.backbone import load_backbone
 
         backbone = load_backbone(name, device)
@@ -52,7 +57,7 @@ def load_extractor(name: str, device: str = "cpu") -> Extractor:
         raise DiptychError(
             f"{problem}, or take one that needs no weights: --features descriptor (evaluate: --extractor descriptor)"
         ) from None
-    return Extractor(name, backbone.identity, _resize_of(backbone.processor), backbone.describe_files)
+    return Extractor(name, backbone.identity, _resize_of(backbone.processor), backbone.read, backbone.describe)
 
 
 def extract(
@@ -82,9 +87,10 @@ def extract(
     with open_cache(cache or default_folder(), extractor.identity) as store:
         known = store.find(list(file_of))
         missing = [key for key in file_of if key not in known]
-        for start in range(0, len(missing), BATCH):
-            batch = missing[start : start + BATCH]
-            features = extractor.describe([file_of[key] for key in batch])  # (B, D)
+        batches = [missing[start : start + BATCH] for start in range(0, len(missing), BATCH)]
+        inputs = _read_ahead(extractor.read, ([file_of[key] for key in batch] for batch in batches))
+        for batch, read in zip(batches, inputs, strict=True):
+            features = extractor.describe(read)  # (B, D)
             if not np.isfinite(features).all():
                 raise DiptychError(
                     f"{extractor.name}: gives features that are not finite; its weights are broken, use others"
@@ -95,6 +101,21 @@ def extract(
             if progress:
                 progress(len(known), len(file_of))
     return np.stack([known[key] for key in keys])
+
+
+def _read_ahead(read: Callable[[Sequence[Path]], Any], batches: Iterable[Sequence[Path]]) -> Iterator[Any]:
+    """`read(files)` for each of `batches`, in order; while one is used, the next ones are read."""
+    with ThreadPoolExecutor(READERS) as readers:
+        waiting: deque[Future[Any]] = deque()
+        try:
+            for files in batches:
+                waiting.append(readers.submit(read, files))
+                if len(waiting) > READERS:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            readers.shutdown(wait=False, cancel_futures=True)
 
 
 def _resize_of(processor: Any) -> str:

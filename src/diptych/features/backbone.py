@@ -6,7 +6,8 @@ token), or the mean over all positions of its last hidden state where it has non
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -38,25 +39,34 @@ class Backbone:
     pooled: bool  # the network's own pooled output is trained
     name: str = ""  # as the person calls it
 
-    def output_for(self, files: Sequence[Path], **options: bool) -> Any:
-        """What the network answers to image files.
+    def read(self, files: Sequence[Path]) -> Tensor:
+        """Image files -> what the network sees, float32 `(N, 3, H, W)`.
 
-        Raises `DiptychError` where network or processor are of nonsense, `UnreadableImageError` naming a file.
+        Raises `DiptychError` where the processor is of nonsense, `UnreadableImageError` naming a file.
         """
         images = [Image.fromarray(read_view(file)) for file in files]
+        with self._explained(f"the {len(images)} images from {files[0]} on"):
+            pixels: Tensor = self.processor(images=images, return_tensors="pt")["pixel_values"]
+        return pixels
+
+    def output_for(self, pixels: Tensor, **options: bool) -> Any:
+        """What the network answers to what `read` gave. Raises `DiptychError` where it is of nonsense."""
+        with self._explained(f"images of the shape {tuple(pixels.shape[1:])}"), torch.no_grad():
+            return self.network(pixels.to(self.network.device), **options)
+
+    @contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
         try:
-            pixels = self.processor(images=images, return_tensors="pt")["pixel_values"]  # (N, 3, H, W)
-            with torch.no_grad():
-                return self.network(pixels.to(self.network.device), **options)
+            yield
         except UNFIT as problem:
             raise DiptychError(
-                f"the backbone {self.name} cannot take the {len(images)} images from {files[0]} on "
-                f"({first_line(problem)}); give another, or mend its preprocessor_config.json"
+                f"the backbone {self.name} cannot take {what} ({first_line(problem)}); give another, or mend its "
+                "preprocessor_config.json"
             ) from None
 
-    def describe_files(self, files: Sequence[Path]) -> NDArray[np.float32]:
-        """Image files -> their features, float32 `(N, D)`. Raises as `output_for` does."""
-        output = self.output_for(files)
+    def describe(self, pixels: Tensor) -> NDArray[np.float32]:
+        """What `read` gave -> features, float32 `(N, D)`. Raises as `output_for` does."""
+        output = self.output_for(pixels)
         if self.pooled and getattr(output, "pooler_output", None) is not None:
             features = output.pooler_output.flatten(1)  # (N, D) or (N, D, 1, 1)
         else:

@@ -49,11 +49,17 @@ class Inception:
     network: "InceptionV3"
     device: str
 
-    def describe_files(self, files: Sequence[Path]) -> NDArray[np.float32]:
-        """Image files of any size -> pool3 features, float32 `(N, 2048)`. Raises `UnreadableImageError`."""
-        images = [resize(torch.from_numpy(read_view(file).copy()).permute(2, 0, 1)) for file in files]
+    def read(self, files: Sequence[Path]) -> Tensor:
+        """Image files of any size -> what the network sees, uint8 values `(N, 3, 299, 299)` as float32.
+
+        Raises `UnreadableImageError`.
+        """
+        return torch.stack([resize(torch.from_numpy(read_view(file).copy()).permute(2, 0, 1)) for file in files])
+
+    def describe(self, images: Tensor) -> NDArray[np.float32]:
+        """What `read` gave -> pool3 features, float32 `(N, 2048)`."""
         with torch.no_grad():
-            features = self.network(torch.stack(images).to(self.device))  # (N, 2048)
+            features = self.network(images.to(self.device))  # (N, 2048)
         result: NDArray[np.float32] = features.cpu().numpy()
         return result
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from diptych.networks.halving import Doubling, Halving
 from diptych.networks.layers import Head, NormName, convolution_needs_bias, head_layer, initialise, norm_layer
 
 
@@ -40,7 +41,7 @@ class UNetGenerator(nn.Module):
             if level > 0:
                 layers.append(nn.LeakyReLU(leak))
             before = widths[level - 1] if level else in_channels
-            layers.append(nn.Conv2d(before, width, 4, stride=2, padding=1, bias=bias))
+            layers.append(Halving(before, width, bias=bias))
             if 0 < level < depth - 1:
                 layers.append(norm_layer(norm, width))
             self.encoder.append(nn.Sequential(*layers))
@@ -51,14 +52,14 @@ class UNetGenerator(nn.Module):
             if level == 0:
                 layers = [
                     nn.ReLU(),
-                    nn.ConvTranspose2d(below, out_channels, 4, stride=2, padding=1),
+                    Doubling(below, out_channels),
                     head_layer(head),
                 ]
             else:
                 width = widths[level - 1]
                 layers = [
                     nn.ReLU(),
-                    nn.ConvTranspose2d(below, width, 4, stride=2, padding=1, bias=bias),
+                    Doubling(below, width, bias=bias),
                     norm_layer(norm, width),
                 ]
                 if dropout and width == 8 * ngf and level < depth - 1:

@@ -15,8 +15,8 @@ from diptych.errors import first_line
 
 WORTH_IT = 1e11
 """Steps x images x pixels x channels squared, from which on a training is long: half an hour on two cores."""
-FORWARDS_PER_STEP = 18
-"""Forward passes of a generator that a step of two of them, with cycle, identity and gradients, is about as long as."""
+IMAGES_PER_STEP = 4
+"""Translated images that make up for compiling as one step does: it is longer, its compiling, too."""
 MOST_VARIANTS = 64
 """Of one network's code, by shapes and by what carries a gradient; torch's own limit of 8 falls short of two judges."""
 
