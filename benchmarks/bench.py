@@ -18,11 +18,11 @@ from typing import Any
 
 import feeding
 import memory
-import selection
 import steps
 import torch
 import translation
 
+import selection
 from diptych.build import device_named
 from diptych.precision import precision_on
 from diptych.training.compiling import why_not

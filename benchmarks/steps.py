@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import textbook
 import torch
@@ -54,7 +54,13 @@ def textbook_step(method: str, device: torch.device) -> tuple[Step, dict[str, nn
 
 
 def diptych_step(
-    method: str, size: int, batch_size: int, device: torch.device, compiled: bool, like: Mapping[str, nn.Module]
+    method: str,
+    size: int,
+    batch_size: int,
+    device: torch.device,
+    compiled: bool,
+    like: Mapping[str, nn.Module],
+    wanted: Literal["auto", "fp32"] = "auto",
 ) -> Step:
     """diptych's step with the weights of the networks `like`, by the parts that `diptych train` is made of."""
     nowhere = Path("nowhere")
@@ -65,7 +71,7 @@ def diptych_step(
     for name, network in subject.networks.items():
         theirs = [tensor.detach() for tensor in like[name].state_dict().values()]
         network.load_state_dict(dict(zip(network.state_dict(), theirs, strict=True)))
-    precision = precision_on(device, "auto")
+    precision = precision_on(device, wanted)
     prepare(subject.networks.values(), device, precision)
     if compiled:
         compile_networks(subject.networks.values())

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from diptych.errors import DiptychError, NotFiniteError
 from diptych.fitting import Fit, fitted
 from diptych.images import RGB, Classes, PixelFormat
 from diptych.networks import make_generator
+from diptych.precision import Precision, precision_on
 from diptych.translator import Tiles, Translator, TranslatorSpec
 
 RESNET = {
@@ -376,3 +378,43 @@ def test_an_answer_that_is_not_finite_is_no_black_picture(trained: Path, tiles: 
     next(translator.generators["a_to_b"].parameters()).data.fill_(float("nan"))
     with pytest.raises(NotFiniteError, match="the generator a_to_b answers with NaN or infinity"):
         translator(Image.new("RGB", (48, 40)), "a_to_b", at="native", tiles=tiles)
+
+
+needs_bf16 = pytest.mark.skipif(
+    precision_on(torch.device("cpu"), "auto") != "bf16", reason="this processor does not compute in bf16"
+)
+
+
+def trained_in(precision: Precision, forms: dict[str, PixelFormat] | None = None) -> Translator:
+    whole = translator(RESNET | {"ngf": 16})
+    spec = replace(whole.spec, precision=precision, forms=forms or whole.spec.forms)
+    return Translator(whole.generators, spec)
+
+
+@needs_bf16
+def test_it_computes_in_what_it_was_trained_in_unless_told(tmp_path: Path) -> None:
+    for precision in ("fp32", "bf16"):
+        trained_in(precision).save_pretrained(tmp_path / precision)
+        assert Translator.from_pretrained(tmp_path / precision).precision == precision
+    assert Translator.from_pretrained(tmp_path / "bf16", precision="fp32").precision == "fp32"
+    exact = Translator.from_pretrained(tmp_path / "fp32").output(noise(32, 24), "a_to_b")
+    rounded = Translator.from_pretrained(tmp_path / "bf16").output(noise(32, 24), "a_to_b")
+    assert rounded.dtype == np.float32
+    assert 0 < np.abs(rounded - exact).max() < 0.1
+    told = Translator.from_pretrained(tmp_path / "bf16", precision="fp32").output(noise(32, 24), "a_to_b")
+    np.testing.assert_array_equal(told, exact)
+
+
+@needs_bf16
+def test_images_at_their_own_size_are_computed_in_fp32(tmp_path: Path) -> None:
+    trained_in("bf16").save_pretrained(tmp_path)
+    exact = Translator.from_pretrained(tmp_path, precision="fp32").output(noise(40, 28), "a_to_b", at="native")
+    ours = Translator.from_pretrained(tmp_path).output(noise(40, 28), "a_to_b", at="native")
+    np.testing.assert_allclose(ours, exact, atol=1e-5)  # the layout in memory differs
+
+
+def test_sixteen_bits_are_never_computed_in_bf16(tmp_path: Path) -> None:
+    trained_in("fp32", {"a": PixelFormat(3, 16), "b": RGB}).save_pretrained(tmp_path)
+    assert Translator.from_pretrained(tmp_path).precision == "fp32"
+    with pytest.raises(DiptychError, match="--precision bf16 keeps 8 bits"):
+        Translator.from_pretrained(tmp_path, precision="bf16")

@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -6,8 +7,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from diptych.cache import image_key
 from diptych.errors import DiptychError
-from diptych.features import descriptor, extract
+from diptych.features import BATCH, READERS, Extractor, descriptor, extract
+from diptych.features.cache import open_cache
 
 described: list[str] = []
 
@@ -99,3 +102,48 @@ def test_the_real_descriptor_names_a_bad_image(tmp_path: Path, monkeypatch: pyte
     assert extract("descriptor", [good], cache=tmp_path / "c").shape == (1, 384)
     with pytest.raises(DiptychError, match=r"bad\.png: not an image"):
         extract("descriptor", [good, bad], cache=tmp_path / "c")
+
+
+def test_images_are_read_while_the_network_is_at_work_but_not_without_bounds(tmp_path: Path) -> None:
+    files, begun, ahead = write(tmp_path, 10 * BATCH), [], threading.Event()
+
+    def read(batch: Sequence[Path]) -> list[int]:
+        begun.append(batch[0])
+        if len(begun) == 2:
+            ahead.set()
+        return [file.stat().st_size for file in batch]
+
+    def describe(sizes: list[int]) -> NDArray[np.float32]:
+        assert ahead.wait(20), "the second batch is read only after the first was described"
+        assert len(begun) <= done + 2 * READERS + 1
+        return np.array([[size] for size in sizes], np.float32)
+
+    done = 0
+
+    def progress(images: int, _: int) -> None:
+        nonlocal done
+        done = images // BATCH
+
+    extractor = Extractor("any", "any-1", "none", read, describe)
+    features = extract(extractor, files, cache=tmp_path / "c", progress=progress)
+    assert features[:, 0].tolist() == list(range(10 * BATCH))
+
+
+def test_what_came_before_an_unreadable_image_is_kept(tmp_path: Path) -> None:
+    files = write(tmp_path, 3 * BATCH)
+
+    def read(batch: Sequence[Path]) -> list[int]:
+        if files[-1] in batch:
+            raise DiptychError("the last one is bad")
+        return [file.stat().st_size for file in batch]
+
+    def describe(sizes: list[int]) -> NDArray[np.float32]:
+        return np.array([[size] for size in sizes], np.float32)
+
+    told: list[int] = []
+    extractor = Extractor("any", "any-1", "none", read, describe)
+    with pytest.raises(DiptychError, match="the last one is bad"):
+        extract(extractor, files, cache=tmp_path / "c", progress=lambda now, _: told.append(now))
+    assert told == [BATCH, 2 * BATCH]
+    with open_cache(tmp_path / "c", "any-1") as store:
+        assert len(store.find(image_key(file) for file in files)) == 2 * BATCH

@@ -5,15 +5,30 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 NormName = Literal["instance", "batch"]
 Head = Literal["tanh", "logits"]
 
 
+class InstanceNorm(nn.InstanceNorm2d):
+    """InstanceNorm without parameters, row by row as the BatchNorm of a batch of one: the same numbers.
+
+    torch's own gradient is wrong, without a word, on a processor for one row whose gradient lies channels-last in
+    memory (torch 2.13); for several rows it copies images to another layout and back, and takes twice the time.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_compiling() or not isinstance(x, Tensor):  # the compiler fuses torch's own, rightly
+            return super().forward(x)
+        rows = [F.batch_norm(row, None, None, training=True, eps=self.eps) for row in torch.split(x, 1)]
+        return torch.cat(rows) if len(rows) > 1 else rows[0]
+
+
 def norm_layer(norm: NormName, channels: int) -> nn.Module:
     """InstanceNorm without parameters (CycleGAN) or BatchNorm with them (pix2pix), over `(B, channels, H, W)`."""
-    return nn.InstanceNorm2d(channels) if norm == "instance" else nn.BatchNorm2d(channels)
+    return InstanceNorm(channels) if norm == "instance" else nn.BatchNorm2d(channels)
 
 
 def convolution_needs_bias(norm: NormName) -> bool:
