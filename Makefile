@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test check faults clean
+.PHONY: demo test check bench bench-quick faults clean
 
 demo: .venv/installed
 	$(BIN)/diptych demo --out demo --overwrite
 
 test: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+
+# Ratios against plain code in the same process; benchmarks/README.md says how each is taken.
+bench bench-quick: .venv/installed-dev
+	$(BIN)/python benchmarks/bench.py $(if $(filter bench-quick,$@),--quick)
 
 # The full forms of tests/faults: hours. mount and chattr, where allowed, make more of them possible.
 faults: .venv/installed-dev

@@ -12,17 +12,17 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import feeding
 import memory
-import steps
-import torch
-import translation
-
 import selection
+import steps
+import translation
 from diptych.build import device_named
 from diptych.precision import precision_on
 from diptych.training.compiling import why_not
@@ -97,7 +97,7 @@ def main() -> None:
     def batches() -> list[dict[str, Any]]:
         return [feeding.batches_row(quickest)]
 
-    parts: list[Callable[[], list[dict[str, Any]]]] = [
+    parts: list[Callable[[], Iterable[dict[str, Any]]]] = [
         lambda: [help_row()],
         lambda: steps.rows(quick, device),
         batches,

@@ -22,9 +22,9 @@ def peak_mib() -> float:
 def one(way: str, size: int) -> float:
     """MiB that three steps take in this process. Linux only."""
     import torch
-    from steps import diptych_step, textbook_step
 
     from diptych.training.compiling import why_not
+    from steps import diptych_step, textbook_step
 
     device = torch.device("cpu")
     if way == "as shipped":

@@ -7,14 +7,14 @@ train` does by itself in a long training on this machine, "uncompiled" the same 
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import textbook
 import torch
 from torch import nn
 
+import textbook
 from diptych.batches import Batch
 from diptych.build import NetworkMakers, make_method, resolve
 from diptych.config import TrainSettings
@@ -118,11 +118,9 @@ def row(method: str, size: int, batch_size: int, rounds: int, device: torch.devi
     }
 
 
-def rows(quick: bool, device: torch.device) -> list[dict[str, Any]]:
-    """The table; the quick one has the first three configurations."""
-    found = []
+def rows(quick: bool, device: torch.device) -> Iterator[dict[str, Any]]:
+    """The table, a line as soon as it is known; the quick one has the first three configurations."""
     for method, size, batch_size in QUICK if quick else CONFIGURATIONS:
         rounds = 3 if quick or size * size * batch_size > 128 * 128 * 4 else 7
-        found.append(row(method, size, batch_size, rounds, device))
+        yield row(method, size, batch_size, rounds, device)
         torch._dynamo.reset()
-    return found

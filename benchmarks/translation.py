@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import textbook
 import torch
 from PIL import Image
 
+import textbook
 from diptych.commands import translate
 from diptych.config import TranslateSettings
 from diptych.images import RGB

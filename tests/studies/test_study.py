@@ -20,7 +20,7 @@ from conftest import Folders, diptych, said_one_line, tree
 from diptych.config import StudySettings
 from diptych.errors import DiptychError
 from diptych.studies.estimate import operations_of_a_step
-from diptych.studies.folder import error_in, logged
+from diptych.studies.folder import KEPT, error_in, logged
 from diptych.studies.runs import duration, visible
 from diptych.studies.study import plan_of
 
@@ -87,6 +87,30 @@ def copy(finished: Path, tmp_path: Path) -> Path:
     shutil.copy(finished.parent / "tiny.yaml", tmp_path / "tiny.yaml")
     shutil.copytree(finished, tmp_path / "out")
     return tmp_path / "out"
+
+
+@pytest.mark.slow
+def test_scores_alone_are_a_study_whose_runs_were_cleared_away(copy: Path) -> None:
+    before = tables(copy)
+    for path in copy.iterdir():
+        if path.name not in KEPT:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    done = [scores(copy, run) for run in GRID]
+    assert diptych("study", copy.parent / "tiny.yaml", "--out", copy, "--only", "pairs-only*", "regression*") == 0
+    assert not (copy / "runs").exists()  # nothing was trained
+    assert [scores(copy, run) for run in GRID] == done
+    assert tables(copy)["table.csv"] == before["table.csv"]
+
+
+@pytest.mark.slow
+def test_scores_name_a_run_below_the_present_folder_without_what_is_above(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(copy / "scores" / GRID[0])
+    monkeypatch.chdir(copy.parent)
+    assert diptych("study", copy.parent / "tiny.yaml", "--out", "out", "--only", GRID[0]) == 0
+    record = json.loads((copy / "scores" / GRID[0] / "metrics.json").read_text())
+    assert record["scored"]["run"] == f"out/runs/{GRID[0]}"
 
 
 @pytest.mark.slow

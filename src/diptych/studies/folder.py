@@ -19,6 +19,8 @@ from diptych.saved import Checkpoints, read_record
 from diptych.studies import read_study
 from diptych.studies.plan import Plan, Run, folder_of, make_plan
 
+KEPT = ("scores", "table.md", "table.csv", "table.json")
+"""What is worth keeping of a finished study, where its runs are cleared away."""
 TAIL = 8192  # bytes at the end of a log, more than its last line
 
 
@@ -92,7 +94,8 @@ def open_study(plan: Plan, out: Path) -> None:
     """Make or check the folder of `plan`: study.yaml says what was planned.
 
     What has begun may not be planned otherwise now. Rows, seeds, metrics, published numbers and curves may come and go,
-    and a run that is to be scored otherwise is scored anew. Raises `DiptychError`, one line, for any other change, or
+    and a run that is to be scored otherwise is scored anew. A folder with nothing but scores and tables is a study
+    whose runs were cleared away: what has a score is done. Raises `DiptychError`, one line, for any other change, or
     where the folder holds something else.
     """
     record = out / "study.yaml"
@@ -112,7 +115,7 @@ def open_study(plan: Plan, out: Path) -> None:
                 scored_anew.append(run)
         for run in scored_anew:
             score_file(out, run).unlink(missing_ok=True)
-    elif any(not path.name.startswith(".") for path in out.iterdir()):
+    elif any(not path.name.startswith(".") and path.name not in KEPT for path in out.iterdir()):
         raise DiptychError(f"{out}: holds something that is no study; choose another --out")
     write_text(record, yaml.safe_dump(plan.to_study(), sort_keys=False, allow_unicode=True))
 

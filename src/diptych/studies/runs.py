@@ -128,7 +128,10 @@ def _commands(run: Run, out: Path, device: str | None) -> Iterator[list[str]]:
 
     scores = score_file(out, run).parent
     shutil.rmtree(scores, ignore_errors=True)  # translations may have been left there
-    yield ["evaluate", str(folder), *_flags({**run.evaluate, "out": scores, **on_device})]
+    # metrics.json names the run as it is given here: below this place without what is above, so that it may travel.
+    below = os.path.relpath(folder)
+    named = str(folder) if below.startswith("..") else below
+    yield ["evaluate", named, *_flags({**run.evaluate, "out": scores, **on_device})]
 
 
 def _selected(selection: Selection, out: Path) -> bool:
