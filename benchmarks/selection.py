@@ -15,11 +15,14 @@ Kinds of features: `clustered`, 500 overlapping clusters that differ in 32 dimen
 of the rows almost equal, like blank pictures, and so one cluster whatever the budget.
 
 By `full` all rows go through scikit-learn's k-means, `restarts` times, and each medoid is exact: the reference of cost.
-Give the processor to it alone, and do not compare times of different machines.
+Give the processor to it alone, and do not compare times of different machines. `elsewhere` is the processor time, in
+seconds, that all other processes took meanwhile (`/proc/stat`): a row where it is more than a tenth of `seconds` was
+disturbed, and is to be taken again.
 """
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -76,6 +79,13 @@ def full(features: NDArray[Any], budget: int, rng: np.random.Generator, restarts
     return np.array([rows[medoid(features[rows])] for rows in members])
 
 
+def elsewhere() -> float:
+    """Seconds of processor time that all processes but this one have taken since the machine started."""
+    user, nice, system, _, _, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK") - own.ru_utime - own.ru_stime
+
+
 def measure(case: dict[str, Any]) -> dict[str, Any]:
     """One row, in this process."""
     rows, width = case["rows"], case["width"]
@@ -87,14 +97,14 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
             features[part] = made
     rng = np.random.default_rng(case["seed"])
     given = list(range(case["given"]))
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), elsewhere()
     from diptych.selection import kmedoids
 
     if case["by"] == "full":
         chosen = full(features, case["budget"], rng, case["restarts"])
     else:
         chosen = kmedoids.select(features, case["budget"], rng, given)
-    seconds = time.perf_counter() - start
+    seconds, busy = time.perf_counter() - start, elsewhere() - busy
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MiB, of KiB
     from sklearn.metrics import pairwise_distances_argmin_min
 
@@ -108,6 +118,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     size = features.nbytes / 2**20
     return {
         "seconds": round(seconds, 1),
+        "elsewhere": round(busy, 1),
         "features_mib": round(size),
         "peak_mib": round(peak),
         "peak_ratio": round(peak / size, 2),
