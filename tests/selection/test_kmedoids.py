@@ -1,4 +1,6 @@
+import tracemalloc
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from diptych.errors import DiptychError
+from diptych.selection import kmedoids, lloyd
 from diptych.selection.kmedoids import medoid, select
 
 
@@ -17,6 +20,14 @@ def line(*positions: float) -> NDArray[np.float32]:
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything above 100 rows is large, in several parts, and above 60 rows a cluster's medoid is sought among 20."""
+    for name, number in {"SMALL": 100, "EXACT": 60, "CANDIDATES": 20}.items():
+        monkeypatch.setattr(kmedoids, name, number)
+    monkeypatch.setattr(lloyd, "PART", 64)
 
 
 def test_medoids_of_three_groups_on_a_line() -> None:
@@ -129,3 +140,89 @@ def test_always_the_budget_in_different_rows_with_the_given_ones(
 def test_impossible_budgets(budget: int, kept: list[int], words: str) -> None:
     with pytest.raises(DiptychError, match=words):
         select(line(0, 1, 2, 3), budget, rng(), kept)
+
+
+@pytest.mark.parametrize(
+    ("kept", "normal", "grid"),
+    [
+        ([], [6, 13, 27, 126, 137, 181, 224, 257], [0, 1, 2, 5, 8, 9, 10, 17]),
+        ([7, 100], [7, 41, 58, 91, 100, 101, 147, 250], [1, 2, 5, 7, 10, 11, 17, 100]),
+    ],
+)
+def test_the_choice_of_a_small_set_is_for_good(kept: list[int], normal: list[int], grid: list[int]) -> None:
+    # As this was before there were large sets: published choices are of such ones.
+    features = rng(11).normal(size=(300, 5)).astype(np.float32)
+    assert select(features, 8, rng(4), kept).tolist() == normal
+    features = rng(12).integers(0, 4, size=(120, 2)).astype(np.float32)
+    assert select(features, 8, rng(4), kept).tolist() == grid
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("seed", range(3))
+def test_medoids_of_a_large_set_of_separate_groups(seed: int) -> None:
+    group = rng(seed).integers(0, 6, 600)
+    features = (100 * np.eye(6)[group] + rng(seed + 9).normal(size=(600, 6))).astype(np.float32)
+    members = [np.flatnonzero(group == which) for which in range(6)]
+    near = {int(row) for rows in members for row in rows[cdist(features[rows], features[rows]).mean(1).argsort()[:2]]}
+    chosen = select(features, 6, rng(seed))
+    assert sorted(group[chosen].tolist()) == list(range(6))
+    assert set(chosen.tolist()) <= near  # the best or the next: 20 witnesses of 100 rows are few
+    given = [int(members[2][0]), int(members[4][3])]  # not in the middle
+    kept = select(features, 6, rng(seed), given)
+    assert set(given) <= set(kept.tolist())
+    assert sorted(group[kept].tolist()) == list(range(6))
+    assert set(kept.tolist()) - set(given) <= near
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_medoid_of_a_large_cluster_without_all_its_distances(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kmedoids, "SMALL", 100)
+    monkeypatch.setattr(kmedoids, "EXACT", 100)
+    monkeypatch.setattr(kmedoids, "CANDIDATES", 200)
+    features = rng(seed).normal(size=(3000, 8)).astype(np.float32)
+    assert select(features, 1, rng()).tolist() == [cdist(features, features).mean(1).argmin()]
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("kept", [[], [5, 350]])
+def test_a_large_set_in_a_file(kept: list[int], tmp_path: Path) -> None:
+    features = rng(2).normal(size=(400, 6)).astype(np.float16)
+    np.save(tmp_path / "features.npy", features)
+    mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
+    chosen = select(mapped, 12, rng(3), kept)
+    assert chosen.tolist() == select(features.astype(np.float32), 12, rng(3), kept).tolist()
+    assert (features == mapped).all()
+
+
+@pytest.mark.usefixtures("large")
+def test_a_large_set_costs_hardly_more_than_it_does_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = (3 * rng(7).normal(size=(12, 5))[rng(8).integers(0, 12, 2000)] + rng(9).normal(size=(2000, 5))).astype(
+        "f4"
+    )
+    costs = [cdist(features, features[select(features, 12, rng(seed))]).min(1).sum() for seed in range(5)]
+    monkeypatch.setattr(kmedoids, "SMALL", 10_000)
+    assert max(costs) < 1.05 * cdist(features, features[select(features, 12, rng())]).min(1).sum()
+
+
+@pytest.mark.usefixtures("large")
+def test_duplicates_in_a_large_set_are_filled_up() -> None:
+    features = line(*[5] * 150, 0, 0, *[5] * 50, 30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        chosen = select(features, 4, rng())
+    assert {5, 0, 30} == set(features[chosen].ravel().tolist())
+    assert len(set(chosen.tolist())) == 4
+
+
+@pytest.mark.parametrize("kept", [[], [3]])
+def test_a_large_set_is_not_copied(kept: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, number in {"SMALL": 1000, "EXACT": 1000, "CANDIDATES": 200, "CHUNK_MIB": 1}.items():
+        monkeypatch.setattr(kmedoids, name, number)
+    monkeypatch.setattr(lloyd, "PART", 1000)
+    features = rng(1).normal(size=(30_000, 128)).astype(np.float32)
+    features[:10_000] = features[0]  # the others and a fill-up
+    tracemalloc.start()
+    select(features, 10, rng(), kept)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.6 * features.nbytes  # the greatest cluster has a third of all rows

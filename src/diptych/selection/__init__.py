@@ -11,11 +11,16 @@ from diptych.selection import kmedoids, random
 
 class Selector(Protocol):
     def __call__(
-        self, features: NDArray[np.float32], budget: int, rng: np.random.Generator, given: Sequence[int] = ()
+        self,
+        features: NDArray[np.float16] | NDArray[np.float32],
+        budget: int,
+        rng: np.random.Generator,
+        given: Sequence[int] = (),
     ) -> NDArray[np.int64]:
         """Features `(N, D)`, finite -> `(budget,)` different rows, sorted, with all rows of `given` among them.
 
-        The given rows count towards the budget. The same features and state of `rng` give the same rows.
+        Features may be a `np.memmap`; they are neither changed nor copied as a whole. The given rows count towards the
+        budget. The same features and state of `rng` give the same rows.
         Raises `DiptychError` for a budget below 1, above N or below the number of given rows.
         """
         ...

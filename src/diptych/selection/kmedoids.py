@@ -2,22 +2,29 @@
 
 Rows that are given take part as centres that do not move, so the new ones settle where nothing is covered yet. That
 part is ours; the paper chooses all at once.
+
+Above `SMALL` rows k-means starts from its own answer for a random sample and goes on over all rows, part by part:
+near-linear in the number of rows, and without a copy of them. Features may then be a float16 or float32 `np.memmap`.
 """
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diptych.selection.budget import check_budget
+from diptych.selection.lloyd import Clusters, Features, Rows, at_least_float32, lloyd, squared_distances
 
-Features = NDArray[np.float32]  # (N, D)
-Rows = NDArray[np.int64]
-
-RESTARTS = 10
-MAX_ROUNDS = 300  # of Lloyd's iteration
-CHUNK_MIB = 256  # of a distance matrix that is in memory at once
+SMALL = 10_000  # rows: up to here k-means sees all of them at once, from its first centre to its last
+SAMPLED = 20  # rows for each cluster, at least, in the sample that finds the first centres of a larger set
+RESTARTS, RESTARTS_SAMPLED = 10, 2
+MAX_ROUNDS, MAX_ROUNDS_LARGE = 300, 50  # of Lloyd's iteration
+LEAST_GAIN = 0.0005  # a round that lowers a larger set's cost by less than this share is the last
+EXACT = 5_000  # rows: the medoid of a larger cluster of a larger set is sought among `CANDIDATES` of them
+CANDIDATES = 1_000
+CHUNK_MIB = 32  # of a distance matrix that is in memory at once
 RESOLUTION = 1e-6  # of a cluster's radius: mean distances that differ by less are equal, and the first row wins
 
 
@@ -32,82 +39,111 @@ def select(features: Features, budget: int, rng: np.random.Generator, given: Seq
         return fixed
     if budget == len(features):
         return np.arange(budget, dtype=np.int64)
-    clusters = _clusters_around(features, fixed, budget, rng) if len(fixed) else _clusters(features, budget, rng)
+    clusters = _clusters(features, fixed, budget, rng)
     clusters[fixed] = -1  # rounding could have put one into a new cluster
     members = [np.flatnonzero(clusters == cluster) for cluster in range(len(fixed), budget)]
-    medoids = [rows[medoid(features[rows])] for rows in members if len(rows)]
+    medoids = [_medoid_of(features, rows, rng) for rows in members if len(rows)]
     return np.sort(_fill_up(features, np.concatenate([fixed, np.array(medoids, np.int64)]), budget))
 
 
 def medoid(features: Features) -> int:
     """The row of `(n, D)` with the least mean Euclidean distance to the others; the first of equals."""
     from sklearn.metrics import pairwise_distances_chunked
+    from sklearn.utils.extmath import row_norms
 
     around = features - features.mean(0, dtype=np.float64)  # (n, D): less is lost to rounding near the origin
     sums = np.concatenate(
         list(pairwise_distances_chunked(around, reduce_func=lambda block, _: block.sum(1), working_memory=CHUNK_MIB))
     )
-    means = sums / max(len(features) - 1, 1)
-    radius = np.linalg.norm(around, axis=1).max()
+    return _least(sums / max(len(features) - 1, 1), row_norms(around).max())
+
+
+def _least(means: NDArray[np.float64], radius: float) -> int:
     return int(np.flatnonzero(means <= means.min() + RESOLUTION * radius)[0])
 
 
-def _clusters(features: Features, count: int, rng: np.random.Generator) -> Rows:
-    """k-means: the cluster of each row, `(N,)` in 0 .. count - 1."""
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
+def _medoid_of(features: Features, rows: Rows, rng: np.random.Generator) -> int:
+    """The medoid of some rows, sorted, and one of them.
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer different points than clusters: select fills up
-        means = KMeans(count, n_init=RESTARTS, random_state=int(rng.integers(2**32))).fit(features)
-    labels: NDArray[np.int32] = means.labels_
-    return labels.astype(np.int64)
+    All distances within n rows are n² of them. Above `EXACT` rows, those with the least mean distance to a random
+    thousand of them are candidates, and the mean distance of each to all rows is exact.
+    """
+    if len(rows) <= EXACT or len(features) <= SMALL:
+        return int(rows[medoid(at_least_float32(features[rows]))])
+    witnesses = at_least_float32(features[np.sort(rng.choice(rows, CANDIDATES, replace=False))])
+    middle = witnesses.mean(0, dtype=np.float64)
+    witnesses = witnesses - middle  # (CANDIDATES, D) float64
+    guesses = np.concatenate([_distances(features[part], middle, witnesses).mean(1) for part in _pieces(rows)])
+    candidates = np.sort(rows[np.argsort(guesses, kind="stable")[:CANDIDATES]])
+    around = at_least_float32(features[candidates]) - middle
+    means = np.sum([_distances(features[part], middle, around).sum(0) for part in _pieces(rows)], axis=0)
+    return int(candidates[_least(means / (len(rows) - 1), np.linalg.norm(around, axis=1).max())])
 
 
-def _clusters_around(features: Features, fixed: Rows, count: int, rng: np.random.Generator) -> Rows:
+def _pieces(rows: Rows) -> list[Rows]:
+    return np.array_split(rows, len(rows) // CANDIDATES)
+
+
+def _distances(features: Features, middle: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of `(n, D)` to the others `(m, D)`, whose origin is in the middle `(D,)`: `(n, m)`."""
+    from sklearn.metrics.pairwise import euclidean_distances
+
+    distances: NDArray[np.float64] = euclidean_distances(features - middle, others)
+    return distances
+
+
+def _clusters(features: Features, fixed: Rows, count: int, rng: np.random.Generator) -> Rows:
     """k-means whose first centres stay at the rows `fixed`: the cluster of each row, `(N,)` in 0 .. count - 1."""
-    from sklearn.metrics import pairwise_distances_argmin_min
-
-    from_fixed = np.min([_squared_distances(features, row) for row in fixed], axis=0)  # (N,)
-    best, least = np.zeros(len(features), np.int64), np.inf
-    for _ in range(RESTARTS):
-        centres = features[[*fixed, *_seeds(features, from_fixed, count - len(fixed), rng)]]  # (count, D)
-        for _ in range(MAX_ROUNDS):
-            clusters, distances = pairwise_distances_argmin_min(features, centres)
-            before = centres.copy()
-            for cluster in range(len(fixed), count):
-                if (clusters == cluster).any():
-                    centres[cluster] = features[clusters == cluster].mean(0)
-            if np.array_equal(before, centres):
-                break
-        if (cost := float((distances**2).sum())) < least:
-            best, least = clusters.astype(np.int64), cost
-    return best
+    still = at_least_float32(features[fixed])  # (len(fixed), D)
+    size = min(max(SMALL, SAMPLED * count), len(features))
+    if size == len(features):
+        return _k_means(at_least_float32(features), still, count, rng, RESTARTS).labels
+    sample = np.sort(rng.choice(len(features), size, replace=False))
+    first = _k_means(at_least_float32(features[sample]), still, count, rng, RESTARTS_SAMPLED, copy=False)
+    return lloyd(features, first.centres, fixed=len(fixed), rounds=MAX_ROUNDS_LARGE, least_gain=LEAST_GAIN).labels
 
 
-def _seeds(features: Features, nearest: Features, count: int, rng: np.random.Generator) -> list[int]:
+def _k_means(
+    features: Features, still: NDArray[Any], count: int, rng: np.random.Generator, restarts: int, copy: bool = True
+) -> Clusters:
+    """The best of several k-means of rows that are all in memory; the first centres stay at the points `still`.
+
+    Without `copy` rounding may change the features.
+    """
+    if not len(still):
+        from sklearn.cluster import KMeans
+        from sklearn.exceptions import ConvergenceWarning
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different points than clusters: select fills up
+            means = KMeans(count, n_init=restarts, random_state=int(rng.integers(2**32)), copy_x=copy).fit(features)
+        return Clusters(means.labels_.astype(np.int64), means.cluster_centers_, means.inertia_)
+    nearest = np.min([squared_distances(features, point) for point in still], axis=0)  # (N,)
+    tries = []
+    for _ in range(restarts):
+        centres = np.concatenate([still, features[_seeds(features, nearest, count - len(still), rng)]])  # (count, D)
+        tries.append(lloyd(features, centres, fixed=len(still), rounds=MAX_ROUNDS))
+    return min(tries, key=lambda clusters: clusters.cost)
+
+
+def _seeds(features: Features, nearest: NDArray[Any], count: int, rng: np.random.Generator) -> list[int]:
     """k-means++: rows drawn one by one in proportion to the squared distance `(N,)` to the nearest centre so far."""
     rows: list[int] = []
     for _ in range(count):
         shares = nearest.astype(np.float64) if nearest.any() else np.ones(len(features))
         rows.append(int(rng.choice(len(features), p=shares / shares.sum())))
-        nearest = np.minimum(nearest, _squared_distances(features, rows[-1]))
+        nearest = np.minimum(nearest, squared_distances(features, features[rows[-1]]))
     return rows
 
 
 def _fill_up(features: Features, chosen: Rows, budget: int) -> Rows:
     if len(chosen) == budget:
         return chosen
-    nearest = np.min([_squared_distances(features, row) for row in chosen], axis=0)  # (N,)
+    nearest = np.full(len(features), np.inf)
+    for row in chosen:
+        nearest = np.minimum(nearest, squared_distances(features, at_least_float32(features[row])))
     while len(chosen) < budget:
         nearest[chosen] = -1
         chosen = np.append(chosen, nearest.argmax())
-        nearest = np.minimum(nearest, _squared_distances(features, chosen[-1]))
+        nearest = np.minimum(nearest, squared_distances(features, at_least_float32(features[chosen[-1]])))
     return chosen
-
-
-def _squared_distances(features: Features, row: int) -> Features:
-    """Of every row to one of them, `(N,)`; exactly 0 for equal ones."""
-    apart = features - features[row]
-    squares: Features = np.einsum("nd,nd->n", apart, apart)
-    return squares

@@ -9,7 +9,10 @@ from diptych.selection.budget import check_budget
 
 
 def select(
-    features: NDArray[np.float32], budget: int, rng: np.random.Generator, given: Sequence[int] = ()
+    features: NDArray[np.float16] | NDArray[np.float32],
+    budget: int,
+    rng: np.random.Generator,
+    given: Sequence[int] = (),
 ) -> NDArray[np.int64]:
     """The given rows and a uniform draw from the others; see `Selector`."""
     fixed = check_budget(len(features), budget, given)
