@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,21 @@ def help_row() -> dict[str, Any]:
     }
 
 
+def selection_rows(quick: bool) -> Iterator[dict[str, Any]]:
+    """The choice of images by k-medoids; the goal is one of seconds and memory, so there is no ratio."""
+    for found in selection.rows(quick):
+        how = ", every row through scikit-learn" if found["by"] == "full" else ""
+        how += f", {found['given']} given" if found["given"] else ""
+        how += f", {found['memmap']} in a file" if found["memmap"] else ""
+        yield {
+            "work": f"{found['budget']} of {found['rows']:,} x {found['width']} features, {found['kind']}{how}",
+            "goal": None,
+            "seconds": {"choice": found["seconds"]},
+            "mib": {"features": found["features_mib"], "peak": found["peak_mib"]},
+            "cost": found["cost"],
+        }
+
+
 def shown(row: dict[str, Any]) -> str:
     """A row as a line of the table."""
     goal = "" if row.get("goal") is None else f"{row['goal']:g}x"
@@ -104,7 +119,7 @@ def main() -> None:
         lambda: memory.rows(quick),
         lambda: translation.rows(quick),
         lambda: [feeding.features_row(quick)],
-        lambda: selection.rows(quick),
+        lambda: selection_rows(quick),
     ]
     for part in parts:
         for row in part():

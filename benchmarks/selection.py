@@ -6,7 +6,7 @@
 
 Each row is a process of its own. It makes the features a thousand rows at a time, or opens them as a memory-mapped file
 that another process wrote; then it takes the time of one choice, which includes the import of scikit-learn; then it
-reads its own peak memory, before it works out the cost. The peak is that of the whole process (`ru_maxrss`, Linux):
+reads its own peak memory, before it works out the cost. The peak is that of the whole process (`VmHWM`, Linux):
 the interpreter and the features too, and those pages of the mapped file that were in memory. `peak_ratio` divides it by
 the features' own size. `cost` is the sum over all rows of the distance to the nearest chosen one.
 
@@ -34,6 +34,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from memory import peak_mib
 
 KINDS = ("clustered", "gaussian", "skewed", "tight")
 BATCH = 1_000  # rows that are made at a time
@@ -105,7 +107,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     else:
         chosen = kmedoids.select(features, case["budget"], rng, given)
     seconds, busy = time.perf_counter() - start, elsewhere() - busy
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MiB, of KiB
+    peak = peak_mib()
     from sklearn.metrics import pairwise_distances_argmin_min
 
     nearest, cost = np.empty(rows, np.int64), 0.0
@@ -157,8 +159,8 @@ def _child(task: str, values: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def rows(quick: bool) -> list[dict[str, Any]]:
-    """All rows of the table as plain records, printed one by one as they come; `quick` makes them small."""
+def rows(quick: bool) -> Iterator[dict[str, Any]]:
+    """All rows of the table as plain records, one by one as they come; `quick` makes them small."""
     if quick:
         cases: list[dict[str, Any]] = [
             {"rows": 12_500, "width": 256, "budget": 50},
@@ -173,11 +175,8 @@ def rows(quick: bool) -> list[dict[str, Any]]:
         cases += [{"rows": 100_000, "width": 2048, "budget": 200, "given": 50}]
         cases += [{"rows": 100_000, "width": 256, "budget": 200, "by": by} for by in ("select", "full")]
         cases += [{"rows": 1_000_000, "width": 256, "budget": 200, "memmap": kept} for kept in ("float16", "float32")]
-    records = []
     for case in cases:
-        records.append(row(**case))
-        print(json.dumps(records[-1]), flush=True)
-    return records
+        yield row(**case)
 
 
 def main() -> None:
@@ -202,7 +201,8 @@ def main() -> None:
     parser.add_argument("--restarts", type=int, default=1, help="of k-means by full")
     asked = vars(parser.parse_args())
     if asked.pop("quick") or asked["rows"] is None:
-        rows(quick="--quick" in sys.argv)
+        for record in rows(quick="--quick" in sys.argv):
+            print(json.dumps(record), flush=True)
     else:
         print(json.dumps(row(**asked)))
 

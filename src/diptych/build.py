@@ -42,7 +42,7 @@ from diptych.methods.base import Method, Options, Perceptual
 from diptych.networks import PATCH_LAYERS, FCN8s, PatchJudge, make_generator
 from diptych.pictures import grid, matted
 from diptych.precision import Precision, precision_on
-from diptych.training.compiling import compile_networks, is_worth_it, why_not
+from diptych.training.compiling import compile_networks
 from diptych.training.loop import Preview, Schedule, Training, Validate
 from diptych.training.step import make_optimisers, prepare
 from diptych.translator import Translator, TranslatorSpec
@@ -470,23 +470,6 @@ def device_named(name: str) -> torch.device:
     return torch.device(name)
 
 
-def with_compile_settled(settings: TrainSettings, device: torch.device, display: Display) -> TrainSettings:
-    """The settings, which say whether to compile: as asked, else where it is worth it, and never where it cannot be.
-
-    Raises `DiptychError` where it is asked for and cannot be.
-    """
-    size = parse_size(settings.size)
-    wanted = is_worth_it(settings.steps, settings.batch_size, size, settings.ngf) if settings.compile is None else None
-    if not (settings.compile or wanted):
-        return settings.model_copy(update={"compile": False})
-    problem = why_not(device)
-    if problem is not None and settings.compile:
-        raise DiptychError(f"--compile: {problem}; mend that, or leave it out")
-    if problem is not None:
-        display.note(f"{settings.out.name}: trains uncompiled, a fifth slower: {problem}")
-    return settings.model_copy(update={"compile": problem is None})
-
-
 def make_batches(settings: TrainSettings, dataset: Dataset, display: Display) -> Batches:
     """The run's batches, by step; says so where not all decoded images can be kept."""
     rhythm = rhythm_of(
@@ -552,7 +535,7 @@ def make_training(settings: TrainSettings, dataset: Dataset, device: torch.devic
         precision=precision,
         preview=make_preview(settings, dataset, files),
         validate=make_validation(settings.direction, files, display) if files else None,
-        compiled=bool(settings.compile),
+        compiled=settings.compile,
     )
 
 

@@ -17,7 +17,7 @@ from diptych.batches import Batch
 from diptych.methods import METHODS
 from diptych.methods.base import Method, Options
 from diptych.networks import PatchJudge, ResNetGenerator
-from diptych.training.compiling import compile_networks, is_worth_it, uncompiled, why_not
+from diptych.training.compiling import compile_networks, uncompiled, why_not
 from diptych.training.step import make_optimisers, prepare, take_step
 from diptych.translator import Translator
 
@@ -75,12 +75,6 @@ def test_only_what_gains_is_compiled() -> None:
     assert list(with_norm.state_dict()) == list(PatchJudge(patch=16, ndf=4).state_dict())
 
 
-def test_long_trainings_are_worth_it() -> None:
-    assert is_worth_it(10_000, 1, (256, 256), 64)
-    assert not is_worth_it(1_500, 2, (128, 96), 32)
-    assert not is_worth_it(100, 1, (256, 256), 64)
-
-
 def test_in_the_context_nothing_is_compiled() -> None:
     compiled: list[object] = []
 
@@ -104,7 +98,7 @@ def test_a_compiled_run_is_resumed_to_the_same_bits(folders: Folders, tmp_path: 
     sides = ["--a", folders.photos, "--b", folders.labels, "--b-classes", folders.classes, "--pairs", 6]
     validation = ["--val-a", folders.val_photos, "--val-b", folders.val_labels, "--val-every", 4]
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    words = ["train", "shukla", *sides, *validation, *tiny("shukla"), "--steps", 8, "--compile", "True", "--out"]
+    words = ["train", "shukla", *sides, *validation, *tiny("shukla"), "--steps", 8, "--compile", "--out"]
     assert diptych(*words, whole) == 0
     assert yaml.safe_load((whole / "experiment.yaml").read_text())["compile"] is True
     assert json.loads((whole / "run.json").read_text())["compiled"] is True

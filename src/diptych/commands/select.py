@@ -85,7 +85,8 @@ def select(settings: SelectSettings, display: Display | None = None) -> Path:
         """`count` of the rows `among`, both sorted; those of the given images stay."""
         fixed = [place for place, row in enumerate(among) if names[row] in stay]
         rng = np.random.default_rng(settings.seed)
-        return among[SELECTORS[settings.selector](features[among], count, rng, fixed)]
+        seen = features if len(among) == len(features) else features[among]  # a large set is not copied
+        return among[SELECTORS[settings.selector](seen, count, rng, fixed)]
 
     everything = np.arange(len(names), dtype=np.int64)
     unpaired = everything if settings.unpaired is None else choose(settings.unpaired, everything)

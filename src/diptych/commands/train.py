@@ -27,7 +27,8 @@ def train(
     The folder holds run.json, experiment.yaml, data.json, log.jsonl, previews/, tensorboard/, checkpoints/ and, at the
     end, report.html.
     """
-    from diptych.build import device_named, files_of, make_training, open_dataset, resolve, with_compile_settled
+    from diptych.build import device_named, files_of, make_training, open_dataset, resolve
+    from diptych.training.compiling import why_not
     from diptych.training.record import data_digest, made_with
 
     display = display or Silent()
@@ -38,7 +39,8 @@ def train(
     check_out(settings.out)
     device = device_named(settings.device)
     dataset = open_dataset(settings, display)
-    settings = with_compile_settled(settings, device, display)
+    if settings.compile and (problem := why_not(device)) is not None:
+        raise DiptychError(f"--compile: {problem}; mend that, or leave it out")
     training = make_training(settings, dataset, device, display)
     settings = settings.model_copy(update={"precision": training.precision})  # whatever machine resumes it
 

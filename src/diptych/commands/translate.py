@@ -58,7 +58,6 @@ def translate(settings: TranslateSettings, display: Display | None = None) -> li
     if there and not settings.overwrite:
         raise DiptychError(f"{some(there)}: there already; choose another --out or give --overwrite")
 
-    _compile(translator, direction, len(names), settings, display)
     written: list[Path] = []
     megapixels = settings.max_megapixels
     for done, (name, target) in enumerate(zip(names, targets, strict=True), start=1):
@@ -79,32 +78,6 @@ def translate(settings: TranslateSettings, display: Display | None = None) -> li
         written.append(target)
         display.count("translating", done, len(names))
     return written
-
-
-def _compile(
-    translator: "Translator", direction: str, images: int, settings: TranslateSettings, display: Display
-) -> None:
-    """Compile the generator as asked, else where that is worth it and its input has one size."""
-    from diptych.training.compiling import IMAGES_PER_STEP, compile_networks, is_worth_it, why_not
-
-    spec = translator.spec
-    of_one_size = settings.at == "training" and spec.fit == "stretch" and not spec.train_mode
-    if settings.compile and not of_one_size:
-        raise DiptychError(
-            "--compile is for images that the network sees at one size and as itself: not with --at native, runs of "
-            "another --fit than stretch, or those that translate in train mode; leave it out"
-        )
-    steps, ngf = images // IMAGES_PER_STEP, int(spec.architectures[direction].get("ngf", 64))
-    wanted = of_one_size and is_worth_it(steps, 1, spec.size, ngf) if settings.compile is None else settings.compile
-    if not wanted:
-        return
-    problem = why_not(translator.device(direction))
-    if problem is not None and settings.compile:
-        raise DiptychError(f"--compile: {problem}; mend that, or leave it out")
-    if problem is not None:
-        display.note(f"translates uncompiled, a quarter slower: {problem}")
-        return
-    compile_networks([translator.generators[direction]])
 
 
 def _tiles(

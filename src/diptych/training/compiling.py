@@ -1,8 +1,7 @@
-"""Compiled networks: layers fused by torch's own compiler, which saves the copies between convolutions.
+"""Compiled networks: layers fused by torch's own compiler, so that less is kept between them for the gradients.
 
-InstanceNorm and reflection padding bring an image out of the layout that convolutions are quick in, and back, at every
-layer. Fused with their neighbours they keep it. Networks without InstanceNorm gain nothing on a processor. Compiling
-takes about a minute, so that it is for trainings of some length; what was compiled is kept for later ones by torch.
+On a processor that is a third less memory at the same speed. Compiling takes about a minute at the start; torch keeps
+what was compiled for later trainings. Networks without InstanceNorm gained nothing, and are left as they are.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,17 +12,8 @@ from torch import nn
 
 from diptych.errors import first_line
 
-WORTH_IT = 1e11
-"""Steps x images x pixels x channels squared, from which on a training is long: half an hour on two cores."""
-IMAGES_PER_STEP = 4
-"""Translated images that make up for compiling as one step does: it is longer, its compiling, too."""
 MOST_VARIANTS = 64
 """Of one network's code, by shapes and by what carries a gradient; torch's own limit of 8 falls short of two judges."""
-
-
-def is_worth_it(steps: int, batch_size: int, size: tuple[int, int], ngf: int) -> bool:
-    """Whether a training of this length saves clearly more time than compiling takes."""
-    return steps * batch_size * size[0] * size[1] * ngf**2 >= WORTH_IT
 
 
 def why_not(device: torch.device) -> str | None:
