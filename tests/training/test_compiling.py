@@ -128,7 +128,6 @@ def test_without_a_compiler(folders: Folders, tmp_path: Path) -> None:
         "--steps",
         2,
         "--compile",
-        "True",
         "--out",
         tmp_path / "refused",
         CXX="/no/such/compiler",
