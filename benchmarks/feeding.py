@@ -68,6 +68,8 @@ def features_row(quick: bool) -> dict[str, Any]:
     """ResNet-50, decode to feature, against the network alone."""
     import transformers
 
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     count = 4 * BATCH if quick else 12 * BATCH
     with tempfile.TemporaryDirectory() as folder:
         files = draw(Path(folder) / "photos", count, (384, 288))

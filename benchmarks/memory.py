@@ -44,7 +44,7 @@ def rows(quick: bool) -> list[dict[str, Any]]:
     """One line: MiB of each way, and the textbook's over the shipped one's."""
     size = 128 if quick else 256
     mib = {}
-    for way in WAYS:
+    for way in WAYS[:2] if quick else WAYS:
         done = subprocess.run(
             [sys.executable, __file__, way, str(size)],
             capture_output=True,
@@ -60,7 +60,7 @@ def rows(quick: bool) -> list[dict[str, Any]]:
             "goal": 1.0,
             "mib": mib,
             "ratio": ratio,
-            "ratio compiled": mib["textbook"] / mib["compiled"],
+            **({} if quick else {"ratio compiled": mib["textbook"] / mib["compiled"]}),
         }
     ]
 
