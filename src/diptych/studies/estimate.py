@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from diptych.batches import Batch
 from diptych.build import NetworkMakers, device_named, make_method
 from diptych.config import TrainSettings, parse_size
+from diptych.networks.layers import norm_layer
 from diptych.precision import computing_in, precision_on
 from diptych.studies.folder import state_of
 from diptych.studies.plan import Run
@@ -89,7 +90,7 @@ def operations_per_second(settings: TrainSettings) -> float:
     width, height = (max(side // 4, 4) for side in parse_size(settings.size))
     channels = 4 * settings.ngf
     layers = nn.Sequential(
-        nn.Conv2d(channels, channels, 3, padding=1), nn.InstanceNorm2d(channels), nn.ReLU(), nn.ReflectionPad2d(1)
+        nn.Conv2d(channels, channels, 3, padding=1), norm_layer("instance", channels), nn.ReLU(), nn.ReflectionPad2d(1)
     ).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = torch.randn(settings.batch_size, channels, height, width, device=device, requires_grad=True)
 
