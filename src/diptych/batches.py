@@ -124,6 +124,9 @@ class Batches:
     Images are read once, brought to `jitter` times the training size as `fit` says and kept in `decoded` while they fit
     in; class maps are resized by nearest neighbour and painted in their colours after the crop.
 
+    Of several processes, `share` = (rank, number of them), each is given its share of the `batch_size` rows, which is
+    as large as every other's, of pairs and of unpaired images.
+
     The bars of a letterbox hold the image mirrored at its edge: neither a judge nor a normalisation sees them. As
     targets of cross-entropy they are void.
     """
@@ -141,6 +144,7 @@ class Batches:
         resample: Image.Resampling = Image.Resampling.BICUBIC,
         flip: bool = True,
         decoded: Decoded,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         self.dataset = dataset
         self.rhythm = rhythm
@@ -152,25 +156,32 @@ class Batches:
         self.resample = resample
         self.flip = flip
         self.decoded = decoded
+        self.rank, self.processes = share
         self.order = lru_cache(maxsize=8)(self._order)
 
     def at(self, step: int) -> Batch:
         """The batch of step `step`, counted from 0."""
         data, rows = self.dataset, self.rhythm(step)
         a, b = [], []
-        for place in range(rows.pairs_before, rows.pairs_before + rows.pairs):
+        pairs = self._share(rows.pairs_before, rows.pairs)
+        for place in pairs:
             i, j = data.pairs[self._draw(PAIRS, len(data.pairs), place)]
             a.append(self._crop(data.a, i, PAIRS, place))
             b.append(self._crop(data.b, j, PAIRS, place))
         unpaired_a, unpaired_b = data.unpaired_domain("a"), data.unpaired_domain("b")
-        for place in range(rows.unpaired_before, rows.unpaired_before + self.batch_size - rows.pairs):
+        for place in self._share(rows.unpaired_before, self.batch_size - rows.pairs):
             i = data.unpaired_a[self._draw(SIDE_A, len(data.unpaired_a), place)]
             j = data.unpaired_b[self._draw(SIDE_B, len(data.unpaired_b), place)]
             a.append(self._crop(unpaired_a, i, SIDE_A, place))
             b.append(self._crop(unpaired_b, j, SIDE_B, place))
         images_a, classes_a = _stack(a, data.a.classes)
         images_b, classes_b = _stack(b, data.b.classes)
-        return Batch(images_a, images_b, rows.pairs, classes_a, classes_b)
+        return Batch(images_a, images_b, len(pairs), classes_a, classes_b)
+
+    def _share(self, before: int, rows: int) -> range:
+        """The places of this process among `rows` that come after `before` earlier ones; as many as every other's."""
+        each = rows // self.processes
+        return range(before + self.rank * each, before + (self.rank + 1) * each)
 
     def _order(self, kind: int, count: int, turn: int) -> NDArray[np.int64]:
         return np.random.default_rng((self.seed, kind, turn)).permutation(count)

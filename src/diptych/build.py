@@ -42,6 +42,7 @@ from diptych.methods.base import Method, Options, Perceptual
 from diptych.networks import PATCH_LAYERS, FCN8s, PatchJudge, make_generator
 from diptych.pictures import grid, matted
 from diptych.precision import Precision, precision_on
+from diptych.processes import this_process
 from diptych.training.compiling import compile_networks
 from diptych.training.loop import Preview, Schedule, Training, Validate
 from diptych.training.step import make_optimisers, prepare
@@ -162,6 +163,16 @@ def _resolve_rhythm(values: dict[str, Any], method: type[Method]) -> None:
         raise DiptychError(f"{values['method']} has no rhythm {rhythm!r}; choose {', '.join(method.rhythms)}")
     if rhythm == "mixed" and values["batch_size"] < 2:
         raise DiptychError("--rhythm mixed puts pairs and unpaired images into each batch; give --batch-size 2 or more")
+    if rhythm == "mixed" and this_process().size > 1 and values["batch_size"] % 2:
+        raise DiptychError(
+            f"--batch-size {values['batch_size']}: with --rhythm mixed every process has as many pairs as unpaired "
+            "images; give an even number"
+        )
+    if values["compile"] and values["norm"] == "batch" and this_process().size > 1:
+        raise DiptychError(
+            "--compile cannot take the batch statistics of several processes together; take it out, or give "
+            "--norm instance"
+        )
     if rhythm == "phases" and values["paired_steps"] is None:
         values["paired_steps"] = min(max(1, values["steps"] // 4), values["steps"] - 1)
     elif rhythm == "phases" and values["paired_steps"] >= values["steps"]:
@@ -394,8 +405,14 @@ class NetworkMakers:
 
 
 def make_method(settings: TrainSettings, make: NetworkMakers, device: torch.device) -> Method:
-    """The method with fresh networks, seeded; `settings` are resolved. Only a backbone is on `device` already."""
+    """The method with fresh networks, seeded; `settings` are resolved. Only a backbone is on `device` already.
+
+    The networks are the same in every process, the random draws that follow and those of the pools its own.
+    """
     torch.manual_seed(settings.seed)
+    own_seed = settings.seed
+    if this_process().rank:
+        own_seed = int(np.random.SeedSequence((settings.seed, this_process().rank)).generate_state(1)[0])
     options = Options(
         weights=settings.weights,
         direction=settings.direction,
@@ -407,9 +424,12 @@ def make_method(settings: TrainSettings, make: NetworkMakers, device: torch.devi
         pool_size=settings.pool_size or 0,
         paired_pool_size=settings.paired_pool_size,
         pool_reals=settings.pool_reals,
-        seed=settings.seed,
+        seed=own_seed,
     )
-    return METHODS[settings.method](make, options)
+    method = METHODS[settings.method](make, options)
+    if this_process().rank:
+        torch.manual_seed(own_seed)
+    return method
 
 
 def _perceptual(settings: TrainSettings, device: torch.device) -> Perceptual | None:
@@ -457,26 +477,41 @@ def initialise_from(run: Path, generators: Mapping[str, nn.Module]) -> None:
 
 
 def device_named(name: str) -> torch.device:
-    """`"auto"` takes cuda, then mps, then cpu; raises `DiptychError` for a device that is not there."""
+    """`"auto"` takes cuda, then mps, then cpu; of several processes on a machine each has a GPU of its own.
+
+    Raises `DiptychError` for a device that is not there.
+    """
     available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
     if name == "auto":
-        return torch.device(next(kind for kind, there in available.items() if there))
+        name = next(kind for kind, there in available.items() if there)
     if not available[name]:
         raise DiptychError(f"--device {name}: torch finds none here; give --device cpu")
+    if name == "cuda" and this_process().size > 1:
+        if this_process().local >= torch.cuda.device_count():
+            raise DiptychError(
+                f"process {this_process().local} of this machine has no GPU of its own, there are "
+                f"{torch.cuda.device_count()}; start as many processes, or give --device cpu"
+            )
+        torch.cuda.set_device(this_process().local)
+        return torch.device("cuda", this_process().local)
     return torch.device(name)
 
 
 def make_batches(settings: TrainSettings, dataset: Dataset, display: Display) -> Batches:
-    """The run's batches, by step; says so where not all decoded images can be kept."""
+    """The run's batches, by step; says so where not all decoded images can be kept.
+
+    `settings.batch_size` is that of each process.
+    """
+    batch_size = settings.batch_size * this_process().size
     rhythm = rhythm_of(
         settings.rhythm or "",
         len(dataset.pairs),
         max(len(dataset.unpaired_a), len(dataset.unpaired_b)),
-        settings.batch_size,
+        batch_size,
         balance=settings.balance,
         paired_steps=settings.paired_steps or 0,
     )
@@ -485,13 +520,14 @@ def make_batches(settings: TrainSettings, dataset: Dataset, display: Display) ->
         dataset,
         rhythm,
         parse_size(settings.size),
-        batch_size=settings.batch_size,
+        batch_size=batch_size,
         seed=settings.seed,
         jitter=settings.jitter,
         fit=settings.fit,
         resample=Image.Resampling[settings.resample.upper()],
         flip=settings.flip,
         decoded=Decoded(budget, OnDisk(default_folder()) if settings.cache == "disk" else InMemory()),
+        share=(this_process().rank, this_process().size),
     )
     footprints = batches.footprints()
     batches.decoded.shelf.reserve(min(budget, sum(footprints)))

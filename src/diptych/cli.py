@@ -52,6 +52,7 @@ from diptych.config import (
 )
 from diptych.errors import DiptychError, nearest, one_line
 from diptych.pairs import read_rows
+from diptych.processes import ToldError, launched
 from diptych.recipes import load_settings, read_recipe, recipe_file, settings_from
 
 
@@ -84,13 +85,21 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: any name can be printed on any terminal
+    speaking = True  # of several processes the first does, and the one that something happens to
     try:
         if argv == ["--version"]:
             print(f"diptych {__version__}")
             return 0
-        return run(parse(argv))
+        speaking = speaks()
+        settings = parse(argv)
+        _check_launch(settings)
+        speaking = True
+        return run(settings)
+    except ToldError:
+        return 2
     except DiptychError as problem:
-        print(f"diptych: error: {problem}", file=sys.stderr)
+        if speaking:
+            print(f"diptych: error: {problem}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("diptych: stopped", file=sys.stderr)
@@ -101,6 +110,17 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as problem:
         print(f"diptych: error: {one_line(f'{problem}; free space or mend the folder, then go on')}", file=sys.stderr)
         return 2
+
+
+SHARED = (TrainSettings, ResumeSettings, TranslateSettings, EvaluateSettings, SelectSettings)
+"""The commands whose work several processes share."""
+
+
+def _check_launch(settings: Settings) -> None:
+    """Raises `DiptychError` for several processes that would all do the same."""
+    if launched().size > 1 and not isinstance(settings, SHARED):
+        name = next(name for name, model in COMMANDS.items() if isinstance(settings, model))
+        raise DiptychError(f"{name} is the work of one process; start it without torchrun")
 
 
 def parse(argv: list[str]) -> Settings:
@@ -219,7 +239,7 @@ def run(settings: Settings) -> int:
         if settings.dry_run:
             from diptych.build import resolve
 
-            print(yaml.safe_dump(resolve(wanted).model_dump(mode="json"), sort_keys=False), end="")
+            say(yaml.safe_dump(resolve(wanted).model_dump(mode="json"), sort_keys=False).rstrip())
             return 0
         return _train(lambda display, stop: commands.train(wanted, display, stop))
     if isinstance(settings, ResumeSettings):
@@ -254,12 +274,24 @@ def run(settings: Settings) -> int:
         else:
             assert isinstance(settings, EvaluateSettings)
             record = commands.evaluate(settings, display)
-            display.show(_scores_table(record))
+            if speaks():
+                display.show(_scores_table(record))
             answer = _explanation(record)
             if settings.out is not None:
                 answer += f"\nWritten: {settings.out / 'metrics.json'}"
-    print(answer)
+    say(answer)
     return 0
+
+
+def speaks() -> bool:
+    """Whether this process is the one that prints."""
+    return launched().rank == 0
+
+
+def say(answer: str) -> None:
+    """Print, once however many processes there are."""
+    if speaks():
+        print(answer)
 
 
 def _check(settings: CheckSettings) -> int:
@@ -351,8 +383,8 @@ def _train(start: Callable[["Watcher", Callable[[], bool]], tuple[Path, int]]) -
         if not asked:
             asked = True
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            # Whatever the signal came in the middle of may be printing.
-            os.write(2, b"diptych: finishing this step, then saving (Ctrl-C again stops at once)\n")
+            if speaks():  # below the printing, whatever the signal came in the middle of
+                os.write(2, b"diptych: finishing this step, then saving (Ctrl-C again stops at once)\n")
 
     display = Watcher()
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -362,11 +394,11 @@ def _train(start: Callable[["Watcher", Callable[[], bool]], tuple[Path, int]]) -
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if asked and step < load_settings(folder).steps:
-        print(f"Stopped and saved at step {step}. Go on with: diptych resume {folder}")
+    if step < load_settings(folder).steps:
+        say(f"Stopped and saved at step {step}. Go on with: diptych resume {folder}")
         return 130
-    print(f"Trained to step {step}. Look at {folder / 'report.html'}")
-    print(f"Next: diptych translate {folder} IMAGES --out DIR")
+    say(f"Trained to step {step}. Look at {folder / 'report.html'}")
+    say(f"Next: diptych translate {folder} IMAGES --out DIR")
     return 0
 
 
@@ -378,7 +410,7 @@ class Watcher:
     """Shows long work: a live display on a terminal, a line now and then elsewhere."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True)
+        self.console = Console(stderr=True, quiet=not speaks())
         self.progress = _TrainingProgress(
             TextColumn("{task.description}"),
             BarColumn(),

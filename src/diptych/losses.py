@@ -1,6 +1,7 @@
 """Tensors -> scalar: the papers' terms as pure functions. Judges' logits are raw patch maps `(B, 1, h, w)`.
 
-Every term is a mean over its elements, in float32 or better.
+Every term is a mean over its elements, in float32 or better. Of several processes that hold the rows of one batch, each
+has its own mean, and the mean of these is the term; where a mean stands within the formula, it is over all rows.
 """
 
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from diptych.reduction import over_all_rows
 
 
 def l1(image: Tensor, target: Tensor) -> Tensor:
@@ -35,7 +38,8 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
     Logits `(B, K, H, W)`; targets int64 `(B, H, W)` in 0 .. K-1, or -100 where void.
     """
-    return F.cross_entropy(logits, targets, reduction="sum") / (targets >= 0).sum().clamp(min=1)
+    seen = over_all_rows((targets >= 0).sum().to(logits.dtype))  # the mean of the processes' counts
+    return F.cross_entropy(logits, targets, reduction="sum") / torch.where(seen > 0, seen, 1)
 
 
 def vanilla_judge(real: Tensor, fake: Tensor) -> Tensor:
@@ -80,7 +84,8 @@ def rsgan_generator(fake: Tensor, real: Tensor) -> Tensor:
 
 def ralsgan_judge(real: Tensor, fake: Tensor) -> Tensor:
     """1/2 [E (D(real) - E D(fake) - 1)^2 + E (D(fake) - E D(real) + 1)^2] (Jolicoeur-Martineau 2019)."""
-    return ((real - fake.mean() - 1).square().mean() + (fake - real.mean() + 1).square().mean()) / 2
+    real_mean, fake_mean = over_all_rows(real.mean()), over_all_rows(fake.mean())
+    return ((real - fake_mean - 1).square().mean() + (fake - real_mean + 1).square().mean()) / 2
 
 
 def ralsgan_generator(fake: Tensor, real: Tensor) -> Tensor:

@@ -2,8 +2,10 @@
 
 import itertools
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from diptych import __version__
@@ -13,6 +15,7 @@ from diptych.errors import DiptychError
 from diptych.files import PART, check_out, delete_folder, write_json, write_png
 from diptych.images import list_images, read_classes, real_path
 from diptych.layouts import Layout, read_layout
+from diptych.processes import agree, by_first, is_first, joined, this_process, wait
 from diptych.recipes import load_settings
 
 if TYPE_CHECKING:
@@ -27,9 +30,14 @@ def evaluate(settings: EvaluateSettings, display: Display | None = None) -> dict
     matrix of class maps as confusion.png and, where an extractor or a segmenter saw them, the translations (PNG, at the
     truth's size) in translations/; of several runs there is one of each, by the run's name.
     """
-    display = display or Silent()
+    with joined("evaluating"):
+        return _evaluate(settings, display or Silent())
+
+
+def _evaluate(settings: EvaluateSettings, display: Display) -> dict[str, Any]:
     settings = _with_data(settings, display)
-    _check_evaluate(settings)
+    agree("their settings", settings.model_dump(mode="json"))
+    by_first(lambda: _check_evaluate(settings))
 
     from diptych.build import device_named
     from diptych.evaluation.classes import ClassScores
@@ -53,7 +61,7 @@ def evaluate(settings: EvaluateSettings, display: Display | None = None) -> dict
         device=device,
     )
     several = len(subjects) > 1
-    with TemporaryDirectory(prefix="diptych-") as scratch:
+    with _scratch(settings.out) as scratch:
         measured = {}
         for name, subject in subjects.items():
             of_run = f" {name}" if several else ""
@@ -61,7 +69,7 @@ def evaluate(settings: EvaluateSettings, display: Display | None = None) -> dict
             def count(what: str, done: int, total: int, of_run: str = of_run) -> None:
                 display.count(what + of_run, done, total)
 
-            measured[name] = measure(subject, wanted, Path(scratch) / name, count)
+            measured[name] = measure(subject, wanted, scratch / name, count)
         first = next(iter(measured.values()))
         record = first.record
         if several:
@@ -73,14 +81,14 @@ def evaluate(settings: EvaluateSettings, display: Display | None = None) -> dict
                     if one is not first
                 },
             }
-        if settings.out is not None:
+        if settings.out is not None and is_first():
             settings.out.mkdir(parents=True, exist_ok=True)
             translations, half = settings.out / "translations", settings.out / f"{PART}translations"
             shutil.rmtree(half, ignore_errors=True)
             for name, one in measured.items():
                 if settings.extractor or settings.segmenter:
                     to = half / name if several else half
-                    shutil.copytree(Path(scratch) / name / "translations", to)
+                    shutil.copytree(scratch / name / "translations", to)
                 if isinstance(one.scores, ClassScores):
                     picture = confusion_matrix(one.scores.confusion, one.scores.classes)
                     write_png(settings.out / (f"confusion-{name}.png" if several else "confusion.png"), picture)
@@ -90,6 +98,28 @@ def evaluate(settings: EvaluateSettings, display: Display | None = None) -> dict
                 half.replace(translations)
             write_json(settings.out / "metrics.json", {"format": 2, "diptych": __version__, **record})
     return record
+
+
+@contextmanager
+def _scratch(out: Path | None) -> Iterator[Path]:
+    """A folder for the block that all processes see: those of several machines share nothing but `out`."""
+    if this_process().size == 1:
+        with TemporaryDirectory(prefix="diptych-") as own:
+            yield Path(own)
+        return
+
+    def make() -> str:
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+        return mkdtemp(prefix=PART if out is not None else "diptych-", dir=out and out.absolute())
+
+    folder = Path(by_first(make))
+    try:
+        yield folder
+        wait()
+    finally:
+        if is_first():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _with_data(settings: EvaluateSettings, display: Display) -> EvaluateSettings:

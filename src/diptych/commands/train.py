@@ -1,11 +1,12 @@
 """`diptych train` and `diptych resume`: a run folder, from its first step or from its last checkpoint."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -15,8 +16,11 @@ from diptych.display import Display, Silent
 from diptych.errors import DiptychError
 from diptych.files import alone_in, check_out, write_json, write_text
 from diptych.layouts import read_layout
+from diptych.processes import agree, by_first, is_first, joined, restarts, this_process, wait
 from diptych.recipes import load_settings
 from diptych.saved import Data, RunRecord, read_record
+
+T = TypeVar("T")
 
 
 def train(
@@ -25,45 +29,79 @@ def train(
     """Train a method; return the run folder and the step reached, which is lower where `stop()` became true.
 
     The folder holds run.json, experiment.yaml, data.json, log.jsonl, previews/, tensorboard/, checkpoints/ and, at the
-    end, report.html.
+    end, report.html. Started by torchrun, all its processes train together; where that starts them again because one
+    has ended, they go on from the last checkpoint.
     """
+    display = display or Silent()
+    with joined(f"training in {settings.out}"):
+        if restarts() and by_first(lambda: (settings.out / "run.json").exists()):
+            return resume(ResumeSettings(run=settings.out), display, stop)
+        return settings.out, _train(settings, display, stop)
+
+
+def _train(settings: TrainSettings, display: Display, stop: Callable[[], bool]) -> int:
     from diptych.build import device_named, files_of, make_training, open_dataset, resolve
     from diptych.training.compiling import why_not
     from diptych.training.record import data_digest, made_with
 
-    display = display or Silent()
     if settings.data is not None:
         display.note(read_layout(settings.data, settings.swap).recognised)
-    settings = resolve(settings)
-    _check_no_run(settings.out)
-    check_out(settings.out)
+    agree("their settings", settings.model_dump(mode="json"))
+    settings = by_first(lambda: _checked(resolve(settings)))
     device = device_named(settings.device)
-    dataset = open_dataset(settings, display)
+    dataset = _first_alone(lambda: open_dataset(settings, display))
+    agree("the images that they see", dataset.to_record())
     if settings.compile and (problem := why_not(device)) is not None:
         raise DiptychError(f"--compile: {problem}; mend that, or leave it out")
     training = make_training(settings, dataset, device, display)
     settings = settings.model_copy(update={"precision": training.precision})  # whatever machine resumes it
 
-    settings.out.mkdir(parents=True, exist_ok=True)
-    with alone_in(settings.out, "train"):
-        _check_no_run(settings.out)
-        write_text(settings.out / "experiment.yaml", yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
-        write_json(settings.out / "data.json", dataset.to_record())
-        record = {
-            "format": 1,
-            **made_with(device),
-            "started": _now(),
-            "seed": settings.seed,
-            "precision": training.precision,
-            "compiled": training.compiled,
-            "data": {name: len(rows) for name, rows in dataset.to_record().items() if name != "bits"},
-            "data_sha256": data_digest(files_of(settings, dataset)),
-            "parameters": {
-                name: sum(p.numel() for p in network.parameters()) for name, network in training.method.networks.items()
-            },
-        }
-        write_json(settings.out / "run.json", record)
-        return settings.out, _run(training, display, stop)
+    with _held(settings.out, "train"):
+        if is_first():
+            _check_no_run(settings.out)
+            experiment = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+            write_text(settings.out / "experiment.yaml", experiment)
+            write_json(settings.out / "data.json", dataset.to_record())
+            networks = training.method.networks.items()
+            record = {
+                "format": 1,
+                **made_with(device),
+                "started": _now(),
+                "seed": settings.seed,
+                "precision": training.precision,
+                "compiled": training.compiled,
+                "data": {name: len(rows) for name, rows in dataset.to_record().items() if name != "bits"},
+                "data_sha256": data_digest(files_of(settings, dataset)),
+                "parameters": {name: sum(p.numel() for p in network.parameters()) for name, network in networks},
+            }
+            write_json(settings.out / "run.json", record)
+        return _run(training, display, stop)
+
+
+def _checked(settings: TrainSettings) -> TrainSettings:
+    _check_no_run(settings.out)
+    check_out(settings.out)
+    return settings
+
+
+def _first_alone(work: Callable[[], T]) -> T:
+    """`work()` of every process; the first does it before the others, which find in the cache what it has met."""
+    done = work() if is_first() else None
+    wait()
+    return work() if done is None else done
+
+
+@contextmanager
+def _held(folder: Path, command: str) -> Iterator[None]:
+    """In the block the folder, made where it is missing, belongs to the processes of this training."""
+    if not is_first():
+        wait()
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone_in(folder, command):
+        wait()
+        yield
 
 
 def _now() -> str:
@@ -83,7 +121,7 @@ def resume(
     The run continues as if it had never stopped: the same batches, pools, optimisers and random draws.
     """
     load_settings(settings.run)
-    with alone_in(settings.run, "resume"):
+    with joined(f"resuming {settings.run}"), _held(settings.run, "resume"):
         return settings.run, _resume(settings, display or Silent(), stop)
 
 
@@ -91,7 +129,7 @@ def _resume(settings: ResumeSettings, display: Display, stop: Callable[[], bool]
     from diptych.build import device_named, make_training, reopen_dataset, resolve
     from diptych.training.compiling import why_not
     from diptych.training.loop import checkpoint_of, earlier_checkpoint, go_back
-    from diptych.training.resume import load_training
+    from diptych.training.resume import load_training, processes_of
     from diptych.translator import checkpoint_folder
 
     folder = settings.run
@@ -125,7 +163,8 @@ def _resume(settings: ResumeSettings, display: Display, stop: Callable[[], bool]
         display.note(f"{folder.name}: goes on uncompiled, so that last digits may differ from here on: {problem}")
         now = now.model_copy(update={"compile": False})
     record = read_record(folder / "data.json", Data)
-    dataset = reopen_dataset(now, record.model_dump(), display)
+    dataset = _first_alone(lambda: reopen_dataset(now, record.model_dump(), display))
+    agree("the settings or images that they see", [now.model_dump(mode="json"), dataset.to_record(), done])
     if checkpoint is not None:
         training = make_training(
             now.model_copy(update={"init_from": None, "encoder_weights": None}), dataset, device, display
@@ -141,16 +180,30 @@ def _resume(settings: ResumeSettings, display: Display, stop: Callable[[], bool]
             )
             raise DiptychError(f"{problem}; {way_on}") from None
         training = replace(training, step=step, sums=sums)
+        if (before := processes_of(checkpoint)) != this_process().size:
+            _note_processes(folder.name, before, now.batch_size, display)
     else:
         training = make_training(now, dataset, device, display)
         display.note(f"{folder.name}: no checkpoint was saved; starting again from step 0")
-    if settings.from_step is not None:
-        go_back(folder, settings.from_step)
-    _note_resumption(now, dataset, training, run_record, display)
-    write_text(folder / "experiment.yaml", yaml.safe_dump(now.model_dump(mode="json"), sort_keys=False))
+    wait()  # all have read what is changed now
+    if is_first():
+        if settings.from_step is not None:
+            go_back(folder, settings.from_step)
+        _note_resumption(now, dataset, training, run_record, display)
+        write_text(folder / "experiment.yaml", yaml.safe_dump(now.model_dump(mode="json"), sort_keys=False))
     if settings.lr_scale is not None:
         display.note(f"{folder.name}: the learning rate is {now.optim.lr:g} from here on, before {old.optim.lr:g}")
     return _run(training, display, stop)
+
+
+def _note_processes(run: str, before: int, batch_size: int, display: Display) -> None:
+    now = this_process().size
+    pools = "those of the processes that are gone are lost" if now < before else "those of the new processes are empty"
+    display.note(
+        f"{run}: the checkpoint is of {before} processes, now there are {now}: a batch has {now * batch_size} rows "
+        f"instead of {before * batch_size}, so other images come next; of the pools and random draws {pools}; from "
+        "here on nothing is as in the run unbroken, but weights and optimisers go on exactly"
+    )
 
 
 def _note_resumption(
@@ -179,8 +232,8 @@ def _run(training: Any, display: Display, stop: Callable[[], bool]) -> int:
     counts = f"{len(data.pairs)} pairs; unpaired: {len(data.unpaired_a)} of a, {len(data.unpaired_b)} of b"
     display.note(f"{folder.name}: {counts}; {training.device.type}, {training.precision}")
     step = run_loop(training, display, stop)
-    if not (folder / "checkpoints.json").exists():
-        return step  # stopped before the first step: there is nothing to report
+    if not is_first() or not (folder / "checkpoints.json").exists():
+        return step  # the last is so where it stopped before the first step: there is nothing to report
     previews = sorted((folder / "previews").glob("*.png"))
     index = json.loads((folder / "checkpoints.json").read_text())
     best = index["best"]

@@ -19,6 +19,7 @@ from diptych.images import (
     real_path,
     write_pixels,
 )
+from diptych.processes import agree, by_first, joined, shared_out
 
 if TYPE_CHECKING:
     from diptych.translator import Tiles, Translator
@@ -29,10 +30,15 @@ def translate(settings: TranslateSettings, display: Display | None = None) -> li
 
     PNG, or TIFF for more than four channels, in the channels and bits of the target; class maps as palette images.
     """
+    with joined("translating"):
+        return _translate(settings, display or Silent())
+
+
+def _translate(settings: TranslateSettings, display: Display) -> list[Path]:
     from diptych.build import device_named
     from diptych.translator import Translator
 
-    display = display or Silent()
+    agree("their settings", settings.model_dump(mode="json"))
     on_disk, _ = real_path(settings.images)
     if on_disk.is_dir():
         root, names = settings.images, list_images(settings.images)
@@ -54,13 +60,15 @@ def translate(settings: TranslateSettings, display: Display | None = None) -> li
     twice = [str(target) for target, times in Counter(targets).items() if times > 1]
     if twice:
         raise DiptychError(f"{some(twice)}: two inputs would be written there; rename one of them")
-    there = [str(target) for target in targets if target.exists()]
+    agree("the images that they see", names)
+    there = by_first(lambda: [str(target) for target in targets if target.exists()])
     if there and not settings.overwrite:
         raise DiptychError(f"{some(there)}: there already; choose another --out or give --overwrite")
 
-    written: list[Path] = []
-    megapixels = settings.max_megapixels
-    for done, (name, target) in enumerate(zip(names, targets, strict=True), start=1):
+    megapixels, translated = settings.max_megapixels, 0
+
+    def write(name: str, target: Path) -> Path | None:
+        nonlocal translated
         try:
             with opening_up_to(round(megapixels * 1e6)) if megapixels else nullcontext():
                 tiles = _tiles(translator, direction, root / name, settings, display)
@@ -71,13 +79,18 @@ def translate(settings: TranslateSettings, display: Display | None = None) -> li
         except UnreadableImageError as problem:
             if not settings.skip_unreadable:
                 raise UnreadableImageError(
-                    f"{problem}, or --skip-unreadable ({len(written)} translated so far)"
+                    f"{problem}, or --skip-unreadable ({translated} translated so far)"
                 ) from None
             display.note(f"skipped {problem}")
-            continue
-        written.append(target)
-        display.count("translating", done, len(names))
-    return written
+            return None
+        translated += 1
+        return target
+
+    def progress(done: int, total: int) -> None:
+        display.count("translating", done, total)
+
+    written = shared_out(list(zip(names, targets, strict=True)), lambda both: write(*both), progress)
+    return [target for target in written if target is not None]
 
 
 def _tiles(

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from diptych.evaluation.bootstrap import Numbers
 from diptych.images import Classes, ClassMap, Floats
+from diptych.processes import gathered, interleaved
 
 
 class ClassScores:
@@ -41,6 +42,12 @@ class ClassScores:
         confusion = np.bincount(cells, minlength=count**2).reshape(count, count)
         self.confusion += confusion
         self._by_image.append(np.stack([np.diag(confusion), confusion.sum(1), confusion.sum(0)]))
+
+    def take_together(self) -> None:
+        """Add what the other processes have scored, where the images are shared out among them."""
+        everyone = gathered((self.confusion, self._by_image))
+        self.confusion = np.sum([confusion for confusion, _ in everyone], axis=0)
+        self._by_image = interleaved([by_image for _, by_image in everyone])
 
     def metrics(self, counts: Numbers) -> dict[str, Numbers]:
         """Every number by name, `(R,)`, for images that count `counts` `(R, N)` times; NaN where it has no value."""

@@ -18,6 +18,7 @@ from diptych.evaluation.scoring import LabelledFiles
 from diptych.evaluation.segmenters import Match, load_segmenter, match_classes
 from diptych.fitting import fitted, in_words
 from diptych.images import class_map_of, open_image, pixels_of, rgb, to_float, to_pixels
+from diptych.processes import by_first, shared_out
 from diptych.translator import Translator, TranslatorSpec, resized
 
 
@@ -54,7 +55,8 @@ def fcn_score(
     reader = load_segmenter(segmenter, device)
     match = match_classes(reader.names, classes, mapping)
     generated, ceiling = ClassScores(match.classes), ClassScores(match.classes)
-    for done, (label_file, photo_file) in enumerate(zip(files.inputs, files.truths, strict=True), start=1):
+
+    def read(label_file: Path, photo_file: Path) -> None:
         label, photo = open_image(label_file), open_image(photo_file)
         truth = match.of_truth[class_map_of(label, classes, str(label_file))]  # (H, W)
         if label.size != photo.size:
@@ -66,13 +68,17 @@ def fcn_score(
         answer = rgb(Bands(translator.pixels(label, direction)))
         generated.add_map(match.of_segmenter[reader.read(answer)], truth)
         ceiling.add_map(match.of_segmenter[reader.read(_as_if_generated(photo, translator.spec, direction))], truth)
-        if progress is not None:
-            progress(done, len(files.inputs))
-    values = {
-        f"{prefix}_{name}": column
-        for prefix, scores in (("fcn", generated), ("ceiling", ceiling))
-        for name, column in replicates(scores.metrics, len(scores), resamples, seed).items()
-    }
+
+    shared_out(list(zip(files.inputs, files.truths, strict=True)), lambda both: read(*both), progress)
+    generated.take_together()
+    ceiling.take_together()
+    values = by_first(
+        lambda: {
+            f"{prefix}_{name}": column
+            for prefix, scores in (("fcn", generated), ("ceiling", ceiling))
+            for name, column in replicates(scores.metrics, len(scores), resamples, seed).items()
+        }
+    )
     if resampled is not None:
         resampled |= values
     return {

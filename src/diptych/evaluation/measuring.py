@@ -15,6 +15,7 @@ from diptych.evaluation.scoring import LabelledFiles, Scored, score_folder, scor
 from diptych.evaluation.sets import set_scores
 from diptych.features.backbone import Backbone
 from diptych.images import RGB, Classes
+from diptych.processes import by_first
 from diptych.translator import Translator
 
 
@@ -98,7 +99,7 @@ def measure(subject: Subject, wanted: Wanted, folder: Path, count: Callable[[str
         if subject.unpaired:
             shown = "translations at the input's size"
         further["sets"]["images"] = f"{shown}, against the true images{seen}"
-    paired = scored.replicates(wanted.resamples, wanted.seed)
+    paired = by_first(lambda: scored.replicates(wanted.resamples, wanted.seed))
     how = {"resamples": wanted.resamples, "seed": wanted.seed, "kind": bootstrap.KIND}
     record = {
         "scored": subject.scored,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diptych.errors import DiptychError
 from diptych.features.backbone import Backbone
+from diptych.processes import shared_out
 
 BATCH = 8  # pairs of images
 PROTOCOL = (
@@ -29,14 +30,19 @@ def perceptual_distances(
 
     Raises `DiptychError` where the backbone has no hidden states, `UnreadableImageError` naming a file.
     """
-    distances: list[float] = []
-    for start in range(0, len(real), BATCH):
+
+    def of_batch(start: int) -> list[float]:
         ours, theirs = (hidden_states(backbone, files[start : start + BATCH]) for files in (generated, real))
         by_layer = [_squared_distance(one, other) for one, other in zip(ours, theirs, strict=True)]
-        distances += torch.stack(by_layer).mean(0).tolist()
+        distances: list[float] = torch.stack(by_layer).mean(0).tolist()
+        return distances
+
+    def told(batches: int, _: int) -> None:
         if progress is not None:
-            progress(len(distances), len(real))
-    return distances
+            progress(min(batches * BATCH, len(real)), len(real))
+
+    batches = shared_out(range(0, len(real), BATCH), of_batch, told)
+    return [distance for batch in batches for distance in batch]
 
 
 def hidden_states(backbone: Backbone, files: Sequence[Path]) -> list[Tensor]:

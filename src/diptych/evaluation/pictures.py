@@ -7,6 +7,7 @@ import numpy as np
 
 from diptych.evaluation.bootstrap import Numbers
 from diptych.images import RGB, Floats, PixelFormat, Pixels, to_float, to_pixels
+from diptych.processes import gathered, interleaved
 
 TOLERANCE = 20  # of 255, in every channel
 SSIM_WINDOW = 11  # pixels a side; smaller images have no SSIM
@@ -54,6 +55,10 @@ class PictureScores:
                 "tolerance_accuracy": float((difference.max(2) < TOLERANCE * top / 255).mean()),
             }
         )
+
+    def take_together(self) -> None:
+        """Add what the other processes have scored, where the images are shared out among them."""
+        self.rows = interleaved(gathered(self.rows))
 
     def metrics(self, counts: Numbers) -> dict[str, Numbers]:
         """Every number by name, `(R,)`, for images that count `counts` `(R, N)` times; NaN where it has no value."""

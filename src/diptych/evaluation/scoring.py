@@ -1,4 +1,7 @@
-"""Files against files -> what was measured of every image, and its record, as validation logs it."""
+"""Files against files -> what was measured of every image, and its record, as validation logs it.
+
+Several processes share the images out among them; each then has the whole.
+"""
 
 import os
 from collections.abc import Callable
@@ -38,6 +41,7 @@ from diptych.images import (
     write_pixels,
 )
 from diptych.pairs import same_stem
+from diptych.processes import shared_out
 from diptych.translator import Translator, resized
 
 Progress = Callable[[int, int], None]
@@ -150,19 +154,21 @@ def translated_sets(
     """
     classes, form = translator.target_classes(direction), translator.spec.forms[direction[-1]]
     root = Path(os.path.commonpath([file.parent for file in files.inputs]))
-    generated = []
-    for done, source in enumerate(files.inputs, start=1):
+
+    def translated(source: Path) -> Path:
         output = translator.output(open_image(source), direction, where=str(source))
         name = source.relative_to(root).with_suffix(file_suffix(form.channels))
         shown = classes.paint(translator.class_map(output, direction)) if classes else to_pixels(output, form.bits)
-        generated.append(_save(keep / "translations" / name, shown))
-        if progress is not None:
-            progress(done, len(files.inputs))
-    real = files.truths
-    if classes is not None:
-        maps = [read_class_map(file, classes) for file in real]
-        real = tuple(_save(keep / "real" / f"{place}.png", classes.paint(rows)) for place, rows in enumerate(maps))
-    return Scored(None, f"{_input_filter(translator, direction)}; output {OUTPUT_FILTER}", form, tuple(generated), real)
+        return _save(keep / "translations" / name, shown)
+
+    def painted(place: int) -> Path:
+        assert classes is not None
+        return _save(keep / "real" / f"{place}.png", classes.paint(read_class_map(files.truths[place], classes)))
+
+    generated = shared_out(files.inputs, translated, progress)
+    real = files.truths if classes is None else shared_out(range(len(files.truths)), painted)
+    how = f"{_input_filter(translator, direction)}; output {OUTPUT_FILTER}"
+    return Scored(None, how, form, tuple(generated), tuple(real))
 
 
 def _input_filter(translator: Translator, direction: str) -> str:
@@ -211,8 +217,8 @@ def _score(
 ) -> Scored:
     scores = ClassScores(classes) if classes else PictureScores(form)
     root = Path(os.path.commonpath([file.parent for file in files.inputs]))
-    generated, real = [], []
-    for done, (source, target) in enumerate(zip(files.inputs, files.truths, strict=True), start=1):
+
+    def score(source: Path, target: Path) -> tuple[Path | None, Path | None]:
         truth = read_class_map(target, classes) if classes else read_pixels(target, form=form)
         translation = translate(source, (truth.shape[1], truth.shape[0]))
         if isinstance(scores, ClassScores):
@@ -220,15 +226,19 @@ def _score(
             scores.add_map(translation.rows, truth)
         else:
             scores.add(translation.colours(), truth)
-        if keep is not None:
-            name = source.relative_to(root).with_suffix(file_suffix(form.channels))
-            shown = classes.paint(translation.rows) if translation.rows is not None and classes else None
-            shown = to_pixels(translation.colours(), form.bits) if shown is None else shown
-            generated.append(_save(keep / "translations" / name, shown))
-            real.append(_save(keep / "real" / name, classes.paint(truth)) if classes else target)
-        if progress is not None:
-            progress(done, len(files.inputs))
-    return Scored(scores, resize_filter, form, tuple(generated), tuple(real))
+        if keep is None:
+            return None, None
+        name = source.relative_to(root).with_suffix(file_suffix(form.channels))
+        shown = classes.paint(translation.rows) if translation.rows is not None and classes else None
+        shown = to_pixels(translation.colours(), form.bits) if shown is None else shown
+        generated = _save(keep / "translations" / name, shown)
+        return generated, _save(keep / "real" / name, classes.paint(truth)) if classes else target
+
+    sides = list(zip(files.inputs, files.truths, strict=True))
+    kept = shared_out(sides, lambda side: score(*side), progress)
+    scores.take_together()
+    generated, real = (tuple(file for file in column if file is not None) for column in zip(*kept, strict=True))
+    return Scored(scores, resize_filter, form, generated, real)
 
 
 def _save(path: Path, pixels: Pixels) -> Path:

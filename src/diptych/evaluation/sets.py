@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from diptych.errors import DiptychError
 from diptych.evaluation.bootstrap import KIND, Numbers, intervals, replicates, resample_counts
-from diptych.features import extract, load_extractor
+from diptych.features import Extractor, extract, load_extractor
+from diptych.processes import by_first
 
 Features = NDArray[np.float64]  # (N, D)
 
@@ -232,21 +233,29 @@ def set_scores(
     loaded = load_extractor(extractor, device)
     features = extract(loaded, [*real, *generated], progress=progress).astype(np.float64)  # (Nr + Ng, D)
     ours, theirs = features[: len(real)], features[len(real) :]
+    record, columns = by_first(lambda: _record(extractor, loaded, ours, theirs, resamples, seed))
+    if resampled is not None:
+        resampled |= columns
+    return record
+
+
+def _record(
+    extractor: str, loaded: Extractor, ours: Features, theirs: Features, resamples: int, seed: int
+) -> tuple[dict[str, Any], dict[str, Numbers]]:
+    """The value of "sets" in metrics.json, and the numbers of each resample."""
     kid_value, kid_error = kid(ours, theirs, np.random.default_rng(seed))
     found = precision_recall(ours, theirs)
     values = {"fid": fid(ours, theirs), "kid": kid_value, "precision": found.precision, "recall": found.recall}
     columns, kind = _resampled(ours, theirs, values, found, resamples, seed)
-    if resampled is not None:
-        resampled |= columns
     bounds = intervals(columns)
     if "fid" in bounds:
         bounds["fid"][0] = max(0.0, bounds["fid"][0])
-    return {
+    record = {
         "extractor": extractor,
         "identity": loaded.identity,
         "filter": loaded.filter,
-        "n_real": len(real),
-        "n_generated": len(generated),
+        "n_real": len(ours),
+        "n_generated": len(theirs),
         "fid": _number(values["fid"]),
         "kid": _number(kid_value),
         "kid_se": _number(kid_error),
@@ -255,8 +264,9 @@ def set_scores(
         "k": NEIGHBOUR,
         "intervals": bounds,
         "interval_kind": kind,
-        "warnings": _warnings(len(real), len(generated), features.shape[1]),
+        "warnings": _warnings(len(ours), len(theirs), ours.shape[1]),
     }
+    return record, columns
 
 
 def _resampled(

@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diptych.processes import this_process
+from diptych.reduction import over_all_rows, rows_are_shared
+
 NormName = Literal["instance", "batch"]
 Head = Literal["tanh", "logits"]
 
@@ -26,9 +29,31 @@ class InstanceNorm(nn.InstanceNorm2d):
         return torch.cat(rows) if len(rows) > 1 else rows[0]
 
 
+class BatchNorm(nn.BatchNorm2d):
+    """BatchNorm over the rows of all processes that hold some of the batch: by itself torch's own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.training and rows_are_shared()):
+            return super().forward(x)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        values = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+        mean = over_all_rows(values.mean((0, 2, 3)))  # (C,)
+        centred = values - mean[:, None, None]
+        variance = over_all_rows(centred.square().mean((0, 2, 3)))
+        with torch.no_grad():
+            number = x.numel() // x.shape[1] * this_process().size
+            self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(mean, self.momentum or 0.0)
+            self.running_var.lerp_(variance * number / (number - 1), self.momentum or 0.0)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+
 def norm_layer(norm: NormName, channels: int) -> nn.Module:
     """InstanceNorm without parameters (CycleGAN) or BatchNorm with them (pix2pix), over `(B, channels, H, W)`."""
-    return InstanceNorm(channels) if norm == "instance" else nn.BatchNorm2d(channels)
+    return InstanceNorm(channels) if norm == "instance" else BatchNorm(channels)
 
 
 def convolution_needs_bias(norm: NormName) -> bool:

@@ -17,12 +17,14 @@ from diptych.errors import DiptychError, NotFiniteError, reason
 from diptych.files import PART, check_own, delete_folder, sync, write_json, write_png
 from diptych.methods.base import Method
 from diptych.precision import Precision
+from diptych.processes import LostError, is_first, this_process, wait
 from diptych.reading import log_line
+from diptych.reduction import any_of
 from diptych.saved import Checkpoints, read_record
 from diptych.training.compiling import uncompiled
 from diptych.training.health import Health
 from diptych.training.journal import Journal
-from diptych.training.resume import Optimisers, Sums, save_training
+from diptych.training.resume import Optimisers, Sums, save_process, save_training
 from diptych.training.step import learning_rate, take_step
 from diptych.translator import Translator
 
@@ -64,7 +66,10 @@ class Training:
 
 
 def train(training: Training, display: Display, stop: Callable[[], bool] = lambda: False) -> int:
-    """Train up to the schedule's last step; return the step reached, lower if `stop()` became true.
+    """Train up to the schedule's last step; return the step reached, lower if `stop()` became true in any process.
+
+    Of several processes all take every step and validate together; the first alone writes, but for each one's own state
+    in a checkpoint.
 
     Raises `DiptychError` naming the step, what went wrong and the checkpoint to go on from: `NotFiniteError` names the
     term; a disk that fills and a folder that vanishes name the file.
@@ -72,25 +77,28 @@ def train(training: Training, display: Display, stop: Callable[[], bool] = lambd
     folder, schedule = training.folder, training.schedule
     step = saved = at = training.step
     began_in = _identity(folder)
-    check_own(*(folder / name for name in ("checkpoints", "previews", "tensorboard", "log.jsonl")))
     journal: Journal | None = None
     try:
-        clear_after(folder, step)
-        journal = Journal(folder, step, training.sums)
-        while step < schedule.steps and not stop():
+        if is_first():
+            check_own(*(folder / name for name in ("checkpoints", "previews", "tensorboard", "log.jsonl")))
+            clear_after(folder, step)
+            journal = Journal(folder, step, training.sums)
+        wait()
+        while step < schedule.steps and not any_of(stop()):
             at = step + 1
             began = time.perf_counter()
             batch = training.batches.at(step).to(training.device, torch.channels_last)
             lr = learning_rate(step, schedule.steps, schedule.lr)
             taken = take_step(training.method, training.optimisers, batch, lr, training.precision, schedule.clip)
             step += 1
-            journal.add(taken.terms, len(batch.a), time.perf_counter() - began)
-            display.trained(folder.name, step, schedule.steps, journal.images_per_second, journal.means)
-            for note in training.health.look(step, batch, taken):
-                display.note(f"{folder.name}: step {step}: {note}")
-                journal.write_note(step, note)
-            if step % schedule.log_every == 0 or step == schedule.steps:
-                journal.write_terms(step, lr)
+            if journal is not None:
+                journal.add(taken.terms, len(batch.a) * this_process().size, time.perf_counter() - began)
+                display.trained(folder.name, step, schedule.steps, journal.images_per_second, journal.means)
+                for note in training.health.look(step, batch, taken):
+                    display.note(f"{folder.name}: step {step}: {note}")
+                    journal.write_note(step, note)
+                if step % schedule.log_every == 0 or step == schedule.steps:
+                    journal.write_terms(step, lr)
             if step % schedule.val_every == 0 or step == schedule.steps:
                 _check_place(folder, began_in)
                 with uncompiled(training.compiled):
@@ -108,7 +116,8 @@ def train(training: Training, display: Display, stop: Callable[[], bool] = lambd
             way_on += f"; if it fails at this step again, {instead}, as that checkpoint is spoiled itself"
         raise NotFiniteError(f"step {at}: {problem}; {way_on}") from None
     except DiptychError as problem:
-        raise DiptychError(f"stopped after step {step}: {problem}; {_way_on(folder, saved)}") from None
+        kind = LostError if isinstance(problem, LostError) else DiptychError
+        raise kind(f"stopped after step {step}: {problem}; {_way_on(folder, saved)}") from None
     except OSError as problem:
         what = f"{problem.filename}: {reason(problem)}" if problem.filename else reason(problem)
         mend = f"free space or mend the folder, then {_way_on(folder, saved)}"
@@ -130,14 +139,17 @@ def _check_place(folder: Path, began_in: tuple[int, int]) -> None:
         raise DiptychError(f"{folder}: is not the folder any more that the training began in; bring it back")
 
 
-def _look(training: Training, step: int, display: Display, journal: Journal) -> dict[str, Any] | None:
+def _look(training: Training, step: int, display: Display, journal: Journal | None) -> dict[str, Any] | None:
     """Preview and validate; the scores' record, or None where nothing is validated."""
-    picture = training.preview(training.translator)
-    write_png(training.folder / "previews" / f"{step:08d}.png", picture)
-    journal.show(step, picture)
+    if journal is not None:
+        picture = training.preview(training.translator)
+        write_png(training.folder / "previews" / f"{step:08d}.png", picture)
+        journal.show(step, picture)
     if training.validate is None:
         return None
     record = training.validate(training.translator)
+    if journal is None:
+        return record
     journal.write_scores(step, record["scores"])
     primary = record["scores"][record["primary"]]
     value = "has no value: its truth is void" if primary is None else f"{primary:.4f}"
@@ -145,18 +157,26 @@ def _look(training: Training, step: int, display: Display, journal: Journal) -> 
     return record
 
 
-def save_checkpoint(training: Training, step: int, record: Mapping[str, Any] | None, journal: Journal) -> None:
+def save_checkpoint(training: Training, step: int, record: Mapping[str, Any] | None, journal: Journal | None) -> None:
     """Write the checkpoint of `step` beside the others, name it in checkpoints.json, then clear away the old ones.
 
     The folder appears under its name only once it is whole, and checkpoints.json is replaced in one move; each is on
-    the disk, with the log up to `step`, before what follows relies on it.
+    the disk, with the log up to `step`, before what follows relies on it. Of several processes the first, which has the
+    journal, does all that; the others write what they alone remember, each into a file of its own.
     """
     checkpoints = training.folder / "checkpoints"
     name = f"{step:08d}"
     half = checkpoints / f"{PART}{name}"
+    if journal is None:
+        wait()  # for the folder
+        save_process(half, training.method)
+        wait()
+        return
     try:
         training.translator.save_pretrained(half)
         save_training(half, step, training.method, training.optimisers, training.health, journal.sums)
+        wait()
+        wait()  # for what the others write
         for folder in (half, *(path for path in half.iterdir() if path.is_dir())):
             sync(folder)
         half.replace(checkpoints / name)

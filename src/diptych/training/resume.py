@@ -3,6 +3,7 @@
 Batches are a function of the step and need no state. Tensors go into a safetensors file, all else into JSON beside it.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from diptych.errors import DiptychError, reason
 from diptych.files import write_json, write_tensors
 from diptych.methods.base import Method, Phase
+from diptych.processes import this_process
 from diptych.reading import read_json, sha256
 from diptych.saved import SavedTranslator, read_record
 from diptych.training.health import Health
@@ -23,6 +25,10 @@ Sums = dict[str, list[float]]
 """The values of each term since the last line of the log."""
 
 
+STATE = "state"  # of the first process, with all that is common
+OWN_STATE = "process-{rank}"  # of each of the others
+
+
 def save_training(folder: Path, step: int, method: Method, optimisers: Optimisers, health: Health, sums: Sums) -> None:
     """Write the state after `step` steps into the checkpoint `folder`, beside the generators that stand there already:
     judges, optimisers, pools, the random generators of torch, the signs of collapse, and the terms summed since the
@@ -31,32 +37,56 @@ def save_training(folder: Path, step: int, method: Method, optimisers: Optimiser
         "step": step,
         "judges": {name: net.state_dict() for name, net in method.networks.items() if name.startswith("judge")},
         "optimisers": {phase: optimiser.state_dict() for phase, optimiser in optimisers.items()},
-        "method": method.state_dict(),
         "health": health.state_dict(),
         "sums": dict(sums),
-        "torch_rng": torch.get_rng_state(),
+        **_own_state(method),
     }
+    _write_state(folder / "training", STATE, state)
+
+
+def save_process(folder: Path, method: Method) -> None:
+    """Write what this process remembers and the first does not: its pools and its random generators."""
+    _write_state(folder / "training", OWN_STATE.format(rank=this_process().rank), _own_state(method))
+
+
+def _own_state(method: Method) -> dict[str, Any]:
+    """Of each process: pools, and the random generators of torch."""
+    state: dict[str, Any] = {"method": method.state_dict(), "torch_rng": torch.get_rng_state()}
     device = _device(method)
     if device.type != "cpu":
         state["device_rng"] = torch.get_device_module(device).get_rng_state()
+    return state
+
+
+def _write_state(folder: Path, name: str, state: Mapping[str, Any]) -> None:
     tensors: dict[str, Tensor] = {}
-    tree = _take_out_tensors(state, "", tensors)
-    write_tensors(folder / "training" / "state.safetensors", tensors)
-    write_json(
-        folder / "training" / "state.json", {"sha256": sha256(folder / "training" / "state.safetensors"), **tree}
-    )
+    tree = _take_out_tensors(dict(state), "", tensors)
+    write_tensors(folder / f"{name}.safetensors", tensors)
+    write_json(folder / f"{name}.json", {"sha256": sha256(folder / f"{name}.safetensors"), **tree})
+
+
+def _read_state(folder: Path, name: str) -> dict[str, Any]:
+    tree = read_json(folder / f"{name}.json")
+    tensors = _checked_tensors(folder / f"{name}.safetensors", tree.get("sha256"))
+    state: dict[str, Any] = _put_back_tensors(tree, tensors)
+    return state
+
+
+def processes_of(folder: Path) -> int:
+    """How many processes wrote the checkpoint `folder`."""
+    return 1 + len(list((folder / "training").glob(OWN_STATE.format(rank="*") + ".json")))
 
 
 def load_training(folder: Path, method: Method, optimisers: Optimisers, health: Health) -> tuple[int, Sums]:
     """Restore the checkpoint `folder` into the other three; return the step and the terms summed so far.
 
+    A process that had no part in it keeps its own pools and random generators as they are.
+
     Raises `DiptychError` where the files are damaged or do not fit.
     """
     device = _device(method)
     try:
-        tree = read_json(folder / "training" / "state.json")
-        tensors = _checked_tensors(folder / "training" / "state.safetensors", tree.get("sha256"))
-        state = _put_back_tensors(tree, tensors)
+        state = _read_state(folder / "training", STATE)
         translator = read_record(folder / "translator.json", SavedTranslator)
         for name, network in method.networks.items():
             if name.startswith("judge"):
@@ -68,14 +98,21 @@ def load_training(folder: Path, method: Method, optimisers: Optimisers, health: 
             network.load_state_dict(weights)
         for phase, optimiser in optimisers.items():
             _load_optimiser(optimiser, state["optimisers"][phase]["state"], phase)
-        method.load_state_dict(state["method"], device)
+        rank = this_process().rank
+        if rank < processes_of(folder):
+            own = state if rank == 0 else _read_state(folder / "training", OWN_STATE.format(rank=rank))
+            _load_own_state(own, method, device)
         health.load_state_dict(state.get("health", Health().state_dict()), device)  # earlier versions watched for none
-        torch.set_rng_state(state["torch_rng"])
-        if device.type != "cpu" and "device_rng" in state:
-            torch.get_device_module(device).set_rng_state(state["device_rng"])
         return int(state["step"]), {name: list(values) for name, values in state["sums"].items()}
     except (DiptychError, *UNREADABLE) as problem:
         raise DiptychError(f"{folder}: cannot be resumed from ({reason(problem)})") from None
+
+
+def _load_own_state(state: Mapping[str, Any], method: Method, device: torch.device) -> None:
+    method.load_state_dict(state["method"], device)
+    torch.set_rng_state(state["torch_rng"])
+    if device.type != "cpu" and "device_rng" in state:
+        torch.get_device_module(device).set_rng_state(state["device_rng"])
 
 
 def _checked_tensors(path: Path, digest: str | None) -> dict[str, Tensor]:

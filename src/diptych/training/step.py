@@ -10,6 +10,8 @@ from diptych.batches import Batch
 from diptych.errors import NotFiniteError
 from diptych.methods.base import Images, Method, Phase, Terms
 from diptych.precision import Precision, computing_in
+from diptych.processes import gathered
+from diptych.reduction import any_of, average, sharing_rows
 
 
 def learning_rate(step: int, steps: int, lr: float) -> float:
@@ -69,9 +71,22 @@ def take_step(
 ) -> Taken:
     """Update every network once; gradients of a side whose norm over all its networks is above `clip` are scaled to it.
 
+    Of several processes each takes its rows of the batch; terms and gradients are those of all rows.
+
     Raises `NotFiniteError`, naming the term, before anything that is not finite reaches a weight.
     """
+    with sharing_rows():
+        return _take_step(method, optimisers, batch, lr, precision, clip)
 
+
+def _take_step(
+    method: Method,
+    optimisers: dict[Phase, torch.optim.Adam],
+    batch: Batch,
+    lr: float,
+    precision: Precision,
+    clip: float | None,
+) -> Taken:
     device = batch.a.device
 
     def terms_of(phase: Phase, images: Images) -> Terms:
@@ -89,7 +104,9 @@ def take_step(
         if not terms:
             continue
         values = torch.stack([term.float() if precision == "bf16" else term for term in terms.values()])
-        seen[phase] = dict(zip(terms, values.tolist(), strict=True))
+        of_all_rows = values.detach().clone()
+        average([of_all_rows])
+        seen[phase] = dict(zip(terms, of_all_rows.tolist(), strict=True))
         for name, value in seen[phase].items():
             if not abs(value) < float("inf"):
                 raise NotFiniteError(f"the term {name} became {value}{_from_the_input(batch)}")
@@ -98,6 +115,7 @@ def take_step(
         optimiser.zero_grad()
         (weights * values).sum().backward()  # type: ignore[no-untyped-call]
         parameters = [p for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+        average([p.grad for p in parameters if p.grad is not None])
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
         if not norm.isfinite():
             with computing_in(precision, device):
@@ -123,7 +141,7 @@ def take_step(
 
 
 def _from_the_input(batch: Batch) -> str:
-    bad = [side for side, images in (("a", batch.a), ("b", batch.b)) if not images.isfinite().all()]
+    bad = [side for side, images in (("a", batch.a), ("b", batch.b)) if any_of(not images.isfinite().all())]
     return f", and the images of {' and '.join(bad)} in this batch are not finite" if bad else ""
 
 
@@ -134,4 +152,5 @@ def _not_finite(terms: Terms, weights: Mapping[str, float], parameters: Sequence
         gradients = torch.autograd.grad(weights[name] * term, parameters, retain_graph=True, allow_unused=True)
         if not torch.nn.utils.get_total_norm([g for g in gradients if g is not None]).isfinite():
             found.append(name)
-    return found
+    everywhere = {name for others in gathered(found) for name in others}
+    return [name for name in terms if name in everywhere]
