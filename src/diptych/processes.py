@@ -6,6 +6,7 @@ first: it alone writes, prints and shows progress.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ def joined(work: str) -> Iterator[Process]:
     except (RuntimeError, ValueError) as problem:
         raise LostError(
             f"process {here.rank} of {here.size} did not meet the others at {os.environ['MASTER_ADDR']}:"
-            f"{os.environ['MASTER_PORT']} ({_first_line(problem)}); start all of them, with the same rendezvous"
+            f"{os.environ['MASTER_PORT']} ({_in_short(problem)}); start all of them, with the same rendezvous"
         ) from None
     _this = here
     try:
@@ -119,8 +120,10 @@ def joined(work: str) -> Iterator[Process]:
         dist.destroy_process_group()
 
 
-def _first_line(problem: BaseException) -> str:
-    return (str(problem).splitlines() or [type(problem).__name__])[0][:200]
+def _in_short(problem: BaseException) -> str:
+    """What happened, without the place in torch's source and its guesses at the cause."""
+    first = (str(problem).splitlines() or [type(problem).__name__])[0]
+    return re.sub(r"^\[[^\]]*\.\w+:\d+\] ", "", first).partition(". ")[0][:200]
 
 
 @contextmanager
@@ -131,7 +134,7 @@ def speaking() -> Iterator[None]:
     except RuntimeError as problem:
         raise LostError(
             f"process {_this.rank} of {_this.size} stops: another one has ended or cannot be reached "
-            f"({_first_line(problem)}); see what that one said"
+            f"({_in_short(problem)}); see what that one said"
         ) from None
 
 

@@ -1,6 +1,5 @@
 """P processes with B rows each do what one does with P B rows: the same terms, gradients and weights."""
 
-import sys
 from pathlib import Path
 
 import pytest

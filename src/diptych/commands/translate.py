@@ -67,7 +67,7 @@ def _translate(settings: TranslateSettings, display: Display) -> list[Path]:
 
     megapixels, translated = settings.max_megapixels, 0
 
-    def write(name: str, target: Path) -> Path | None:
+    def write(name: str, target: Path) -> Path | UnreadableImageError:
         nonlocal translated
         try:
             with opening_up_to(round(megapixels * 1e6)) if megapixels else nullcontext():
@@ -81,16 +81,20 @@ def _translate(settings: TranslateSettings, display: Display) -> list[Path]:
                 raise UnreadableImageError(
                     f"{problem}, or --skip-unreadable ({translated} translated so far)"
                 ) from None
-            display.note(f"skipped {problem}")
-            return None
+            return problem
         translated += 1
         return target
 
     def progress(done: int, total: int) -> None:
         display.count("translating", done, total)
 
-    written = shared_out(list(zip(names, targets, strict=True)), lambda both: write(*both), progress)
-    return [target for target in written if target is not None]
+    written: list[Path] = []
+    for answer in shared_out(list(zip(names, targets, strict=True)), lambda both: write(*both), progress):
+        if isinstance(answer, UnreadableImageError):
+            display.note(f"skipped {answer}")
+        else:
+            written.append(answer)
+    return written
 
 
 def _tiles(
