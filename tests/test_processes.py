@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import Folders
 from safetensors.torch import load_file
-from several import together
 
+from conftest import Folders
 from diptych.errors import DiptychError
 from diptych.processes import Process, launched, shared_out
+from several import together
 
 MEETING = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 

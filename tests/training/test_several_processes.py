@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_folders
 from safetensors.torch import load_file
+
+from conftest import make_folders
 from several import CASES, SMALL, five_steps, together
 
 SCRIPT = str(Path(__file__).parents[1] / "several.py")
