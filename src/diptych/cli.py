@@ -52,7 +52,7 @@ from diptych.config import (
 )
 from diptych.errors import DiptychError, nearest, one_line
 from diptych.pairs import read_rows
-from diptych.processes import ToldError, launched
+from diptych.processes import ToldError, launched, leave
 from diptych.recipes import load_settings, read_recipe, recipe_file, settings_from
 
 
@@ -81,7 +81,13 @@ COMMANDS: dict[str, type[Settings]] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; return the exit code."""
+    """Run one command; return the exit code. One of several processes ends with it."""
+    code = _main(argv)
+    leave(code)
+    return code
+
+
+def _main(argv: list[str] | None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: any name can be printed on any terminal
