@@ -39,16 +39,19 @@ class BatchNorm(nn.BatchNorm2d):
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
         values = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-        mean = over_all_rows(values.mean((0, 2, 3)))  # (C,)
-        centred = values - mean[:, None, None]
-        variance = over_all_rows(centred.square().mean((0, 2, 3)))
+        variance, mean = torch.var_mean(values, (0, 2, 3), correction=0)  # (C,) each
+        # What all know already is taken off, as a variance by squares loses the digits of a large mean.
+        known = self.running_mean.clone()
+        mean = mean - known
+        mean, square = over_all_rows(torch.stack([mean, variance + mean.square()])).unbind()
+        mean, variance = mean + known, square - mean.square()
         with torch.no_grad():
             number = x.numel() // x.shape[1] * this_process().size
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum or 0.0)
             self.running_var.lerp_(variance * number / (number - 1), self.momentum or 0.0)
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+        scale = self.weight * torch.rsqrt(variance + self.eps)  # (C,)
+        return ((values - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
 
 def norm_layer(norm: NormName, channels: int) -> nn.Module:
