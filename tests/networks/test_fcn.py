@@ -1,5 +1,6 @@
 """FCN-8s: VGG-16's names, the parameter count by hand, the law of its bilinear upsamplings, where the scores lie."""
 
+import copy
 from itertools import pairwise
 
 import pytest
@@ -143,3 +144,27 @@ def test_relu_and_dropout_follow_the_wide_layers(layer: str, after: str) -> None
 
 def test_dropout_can_be_left_out() -> None:
     assert not any(isinstance(module, nn.Dropout) for module in FCN8s(ngf=1, dropout=False).modules())
+
+
+@pytest.mark.parametrize("side", [32, 64])
+def test_gradients_in_bf16_hold_no_memory_that_nobody_wrote(side: int) -> None:
+    torch.manual_seed(0)
+    network = FCN8s(out_channels=3, ngf=16, dropout=False)
+    for layer in (network.score_fc7, network.score_pool4, network.score_pool3):
+        nn.init.normal_(layer.weight, 0, 0.02)
+    images = torch.rand(1, 3, side, side) * 2 - 1
+
+    def gradient(network: nn.Module, images: Tensor) -> Tensor:
+        network.zero_grad()
+        network(images).float().square().mean().backward()
+        assert isinstance(network.fc6.weight.grad, Tensor)
+        return network.fc6.weight.grad.double()
+
+    truth = gradient(copy.deepcopy(network).double(), images.double())
+    for _ in range(20):
+        for size in (2**12, 2**16, 2**18, 2**20, 2**22):
+            spoilt = [torch.full((size // 4,), float("nan")) for _ in range(8)]
+            del spoilt
+        with torch.autocast("cpu", torch.bfloat16):
+            found = gradient(network, images)
+        assert (found - truth).norm() < 0.3 * truth.norm()  # bf16 itself is off by some 0.1

@@ -2,19 +2,31 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
-from conftest import make_folders
+from conftest import CLASSES, make_folders, palette_image
 from several import CASES, SMALL, five_steps, together
 
 SCRIPT = str(Path(__file__).parents[1] / "several.py")
 
 
+def folders_with_void(root: Path) -> Path:
+    """16 scenes, of each of which another share is void."""
+    folders = make_folders(root, count=16)
+    for rows, file in enumerate(sorted(folders.labels.iterdir()), start=1):
+        ids = np.array(Image.open(file))
+        ids[: 2 * rows] = CLASSES["void"][0]
+        palette_image(ids).save(file)
+    return folders.root
+
+
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_five_steps_are_those_of_one_process(count: int, tmp_path: Path) -> None:
-    folders = make_folders(tmp_path / "images", count=16).root
+    folders = folders_with_void(tmp_path / "images")
     done = together([SCRIPT, str(folders), str(tmp_path), *CASES], count)
     assert [code for code, _, _ in done] == [0] * count, done
     for name, case in CASES.items():

@@ -1,5 +1,7 @@
 """FCN-8s, the plain segmentation network that the papers compare with (Long et al. 2015, section 4.2), on VGG-16."""
 
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -82,10 +84,18 @@ class FCN8s(nn.Module):
         pool3 = self.features[:END_OF_POOL3](x)  # (B, 4 ngf, H / 8, W / 8)
         pool4 = self.features[END_OF_POOL3:END_OF_POOL4](pool3)  # (B, 8 ngf, H / 16, W / 16)
         pool5 = self.features[END_OF_POOL4:](pool4)  # (B, 8 ngf, H / 32, W / 32)
-        fc6 = self.drop(F.relu(self.fc6(pool5)))  # (B, 64 ngf, H / 32, W / 32)
+        fc6 = self.drop(F.relu(self._fc6(pool5)))  # (B, 64 ngf, H / 32, W / 32)
         fc7 = self.drop(F.relu(self.fc7(fc6)))
         scores = self.upsample_fc7(self.score_fc7(fc7)) + self.score_pool4(pool4)  # (B, out_channels, H / 16, W / 16)
         scores = self.upsample_pool4(scores) + self.score_pool3(pool3)  # (B, out_channels, H / 8, W / 8)
         scores = F.interpolate(scores, scale_factor=8, mode="bilinear", align_corners=False)
         out: Tensor = self.head(scores)  # (B, out_channels, H, W)
+        return out
+
+    def _fc6(self, pool5: Tensor) -> Tensor:
+        # On maps smaller than the padding torch's bf16 gradient of the weights holds memory that nobody wrote (torch
+        # 2.13, on processors): those go in float32.
+        small = pool5.dtype == torch.bfloat16 and min(pool5.shape[2:]) < 3
+        with torch.autocast("cpu", enabled=False) if small else nullcontext():
+            out: Tensor = self.fc6(pool5.float() if small else pool5)
         return out
