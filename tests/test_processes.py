@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from conftest import Folders
 from diptych.errors import DiptychError
 from diptych.processes import Process, launched, shared_out
-from several import together
+from several import start, together
 
 MEETING = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 
@@ -186,6 +186,23 @@ def test_a_run_of_two_processes_stops_resumes_and_changes_their_number(folders: 
     three = together(["-m", "diptych", "resume", str(tmp_path / "half"), "--steps", "16"], 3)
     assert [code for code, _, _ in three] == [0, 0, 0]
     assert "the checkpoint is of 1 processes, now there are 3" in three[0][2]
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_all_at_the_same_step(folders: Folders, tmp_path: Path) -> None:
+    values = recipe(folders, steps=60, val_every=60)
+    assert [code for code, _, _ in together(train(tmp_path, values, "whole"), 2)] == [0, 0]
+    processes = start(train(tmp_path, values, "stopped"), 2)
+    wait_for(tmp_path / "stopped" / "log.jsonl")
+    while not (tmp_path / "stopped" / "log.jsonl").read_text():
+        time.sleep(0.05)
+    processes[1].send_signal(signal.SIGTERM)
+    said = [process.communicate(timeout=240) for process in processes]
+    assert [process.returncode for process in processes] == [130, 130], said
+    assert "Stopped and saved at step" in said[0][0]
+    again = together(["-m", "diptych", "resume", str(tmp_path / "stopped")], 2)
+    assert [code for code, _, _ in again] == [0, 0], again
+    assert_same(tmp_path / "whole", tmp_path / "stopped")
 
 
 def process_of_rank(rank: int, words: str) -> int:

@@ -91,7 +91,9 @@ def train(training: Training, display: Display, stop: Callable[[], bool] = lambd
             lr = learning_rate(step, schedule.steps, schedule.lr)
             taken = take_step(training.method, training.optimisers, batch, lr, training.precision, schedule.clip)
             step += 1
-            if journal is not None:
+            if journal is None:
+                display.trained(folder.name, step, schedule.steps, 0.0, taken.terms)
+            else:
                 journal.add(taken.terms, len(batch.a) * this_process().size, time.perf_counter() - began)
                 display.trained(folder.name, step, schedule.steps, journal.images_per_second, journal.means)
                 for note in training.health.look(step, batch, taken):
