@@ -10,6 +10,7 @@ per message and bytes per second, and one for a processor, operations per second
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from diptych.batches import Batch
 from diptych.build import NetworkMakers, make_method, resolve
 from diptych.config import TrainSettings
 from diptych.precision import precision_on
-from diptych.processes import joined, leave, this_process
+from diptych.processes import gathered, joined, leave, this_process
 from diptych.studies.estimate import operations_of_a_step
 from diptych.training.step import make_optimisers, prepare, take_step
 
@@ -120,6 +121,7 @@ def work(out: Path) -> None:
         found: dict[str, Any] = {"steps": {f"{m} {s} px x {b}": step_times(m, s, b) for m, s, b in MEASURED}}
         if this_process().size > 1:
             found["reductions"] = reduction_times()
+        found["peak MiB"] = max(gathered(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
         if this_process().rank == 0:
             out.write_text(json.dumps(found))
     leave(0)
@@ -174,7 +176,9 @@ def main() -> None:
                 f"{row['reducing']:>10.3f}{model:>8.3f}"
             )
         if link is not None:
-            print(f"{processes} processes: {link.bandwidth / 1e9:.2f} GB/s, {link.latency * 1e6:.0f} us a message")
+            print(
+                f"{processes} processes: at most {one['peak MiB']:,.0f} MiB each, {link.bandwidth / 1e9:.2f} GB/s, {link.latency * 1e6:.0f} us a message"
+            )
 
     record["predicted"] = []
     print(f"\n{'step':20}{'GPUs':>6}  {'network':34}{'computing':>10}{'reducing':>10}{'efficiency':>11}")
