@@ -175,10 +175,9 @@ def main() -> None:
                 f"{name:24}{processes:>10}{row['bytes'] / 2**20:>8.1f}{row['messages']:>10.0f}{row['seconds']:>9.3f}"
                 f"{row['reducing']:>10.3f}{model:>8.3f}"
             )
+        print(f"{processes} processes: at most {one['peak MiB']:,.0f} MiB each")
         if link is not None:
-            print(
-                f"{processes} processes: at most {one['peak MiB']:,.0f} MiB each, {link.bandwidth / 1e9:.2f} GB/s, {link.latency * 1e6:.0f} us a message"
-            )
+            print(f"{link.name}: {link.bandwidth / 1e9:.2f} GB/s, {link.latency * 1e6:.0f} us a message")
 
     record["predicted"] = []
     print(f"\n{'step':20}{'GPUs':>6}  {'network':34}{'computing':>10}{'reducing':>10}{'efficiency':>11}")
