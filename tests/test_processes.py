@@ -103,6 +103,7 @@ def recipe(folders: Folders, **changes: Any) -> dict[str, Any]:
         "judge": {"patch": 16},
         "pairs": "4",
         "pool_size": 2,
+        "dropout": True,
         "steps": 12,
         "val_every": 4,
         "log_every": 2,
@@ -173,6 +174,8 @@ def test_a_run_of_two_processes_stops_resumes_and_changes_their_number(folders: 
     assert [code for code, _, _ in whole] == [0, 0]
     assert whole[1][1] == ""  # the first alone speaks
     assert "Trained to step 12" in whole[0][1]
+    own = {name.split()[0]: state for name, state in weights(tmp_path / "whole").items() if name.endswith("/torch_rng")}
+    assert not torch.equal(own["training/state.safetensors"], own["training/process-1.safetensors"])
     assert len((tmp_path / "whole" / "log.jsonl").read_text().splitlines()) == 6 + 3  # terms and validations
 
     assert [code for code, _, _ in together(train(tmp_path, recipe(folders), "half"), 2)] == [0, 0]
