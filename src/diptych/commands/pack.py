@@ -45,6 +45,7 @@ def pack(settings: PackSettings, display: Display | None = None) -> Path:
             _check_free(out)
             (part / ".lock").unlink()
             part.replace(out)
+            sync(out.parent)
         except BaseException as problem:
             shutil.rmtree(part, ignore_errors=True)
             if isinstance(problem, OSError) and problem.errno is not None:
