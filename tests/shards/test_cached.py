@@ -3,10 +3,10 @@
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_packing import dataset_of, pack, quiet
@@ -181,26 +181,31 @@ from diptych.shards.cached import Fetched
 from diptych.shards.opening import read_index
 from diptych.shards.places import Address
 shard = read_index(sys.argv[2]).shards[0]
+print("ready", flush=True)
 sys.stdin.readline()
 print(len(Fetched(Address(sys.argv[1]), Path(sys.argv[3]), 2**30).open(shard).read()))
 """
     shard = read_index(str(packed)).shards[0]
-    behaviour = Behaviour(files_of(packed))
+
+    class Slow(dict[str, bytes]):
+        def get(self, *words: Any) -> Any:
+            time.sleep(1)  # all of them want the shard while the first one fetches it
+            return super().get(*words)
+
+    behaviour = Behaviour(Slow(files_of(packed)))
     with serving(behaviour) as server:
         words = [sys.executable, "-c", script, f"{server}/sh", str(packed), str(tmp_path)]
         processes = [
             subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)
         ]
-        outs = [""] * 3
-
-        def finish(number: int) -> None:
-            outs[number] = processes[number].communicate("\n", timeout=120)[0]
-
-        threads = [threading.Thread(target=finish, args=(number,)) for number in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        outs = [process.communicate(timeout=300)[0] for process in processes]
     assert outs == [f"{shard.bytes}\n"] * 3
     assert len(behaviour.asked) == 1
 
