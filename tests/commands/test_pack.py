@@ -251,6 +251,7 @@ main(sys.argv[1:])
     assert killed.returncode == -signal.SIGKILL
     assert [path.name for path in tmp_path.iterdir()] == [".part-sh"]
     assert list((tmp_path / ".part-sh").glob("*.tar"))
+    (tmp_path / ".part-sh" / "a-000099.tar").write_bytes(b"of another call")
     assert diptych("train", "shukla", "--data", tmp_path / ".part-sh", "--out", tmp_path / "run") == 2
     assert diptych(*words) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["sh"]
