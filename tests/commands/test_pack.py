@@ -99,17 +99,24 @@ def test_batches_hold_the_pixels_of_the_folders(folders: Folders, shards: Path) 
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_few_shards_are_drawn_from_at_a_time(shards: Path, batch_size: int) -> None:
-    dataset = dataset_of("--data", shards, "--pairs", "none")
+def test_few_shards_are_drawn_from_at_a_time(folders: Folders, tmp_path: Path, batch_size: int) -> None:
+    sides = ("--a", folders.photos, "--b", folders.labels, "--b-classes", folders.classes, "--pairs", "none")
+    assert diptych("pack", *sides, "--shard-mb", "0.012", "--out", tmp_path / "sh") == 0
+    dataset = dataset_of("--data", tmp_path / "sh")
     batches = batches_of(dataset, "unpaired", batch_size=batch_size)
     assert dataset.a.packed is not None
     of = dataset.a.packed.shards
-    assert len(set(of.tolist())) > WINDOW
-    for turn in range(2):
-        order = batches.order(SIDE_A, 12, turn)
+    assert WINDOW < len(set(of.tolist())) <= 6
+    orders = [batches.order(SIDE_A, 12, turn) for turn in range(2)]
+    assert orders[0].tolist() != orders[1].tolist()
+    for order in orders:
         assert sorted(order.tolist()) == list(range(12))
-        first = of[np.array(dataset.unpaired_a)[order[:WINDOW]]]
-        assert len(set(first.tolist())) <= WINDOW
+        drawn = of[np.array(dataset.unpaired_a)[order]].tolist()
+        met = list(dict.fromkeys(drawn))
+        for begin in range(0, len(met), WINDOW):  # the images of so many shards, then those of as many others
+            window = set(met[begin : begin + WINDOW])
+            places = [place for place, shard in enumerate(drawn) if shard in window]
+            assert places == list(range(places[0], places[-1] + 1))
     fresh = batches_of(dataset, "unpaired", batch_size=batch_size)
     assert (fresh.at(7).a == batches.at(7).a).all()  # whatever was asked before
 

@@ -10,6 +10,7 @@ import pytest
 from test_packing import dataset_of, opened, pack, quiet
 
 from conftest import Folders
+from diptych.dataset import Dataset
 from diptych.errors import DiptychError
 from diptych.shards.opening import open_shards, recognised
 
@@ -142,8 +143,11 @@ def test_opening_reads_no_shard(packed: Path) -> None:
     assert "12 of a, 12 of b; 5 pairs" in recognised(str(packed), False)
 
 
-def test_swapped(packed: Path) -> None:
+def test_swapped(folders: Folders, tmp_path: Path) -> None:
+    dataset = dataset_of(folders)
+    packed = pack(Dataset(dataset.a, dataset.b, ((0, 1), (4, 7))), tmp_path / "sh")
     there = opened(packed)
+    assert set(there.pairs) == {("scene000.png", "scene001.png"), ("scene004.png", "scene007.png")}
     swapped = open_shards(str(packed), swap=True, channels={"a": 3, "b": 3}, cache_limit=2**30, note=quiet)
     assert swapped.domains["a"].classes is not None
     assert swapped.domains["b"].classes is None
