@@ -1,7 +1,7 @@
 """Dataset -> an endless run of batches. A batch depends on the seed and its step alone, so a resumed run sees the same.
 
 The rhythm of paired and unpaired batches lives here. Orders are permutations, one after another without a gap: an image
-comes again only after every other one of its side has come.
+comes again only after every other one of its side has come. Images that lie in shards come a few shards at a time.
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from diptych.dataset import Dataset, Domain
+from diptych.dataset import Dataset, Domain, Packed
 from diptych.decoded import Decoded
 from diptych.fitting import Fit, fitted
 from diptych.images import VOID, Classes, Pixels, read_class_map, read_pixels, to_float
+from diptych.shards.order import shard_order
 
 Crop = tuple[Pixels, NDArray[np.bool_]]  # (H, W, C), or class rows (H, W); and where it is no bar, (H, W)
 PAIRS, SIDE_A, SIDE_B = 0, 1, 2  # what an order or a crop is drawn for
@@ -52,6 +53,17 @@ class Rows:
     pairs: int
     pairs_before: int
     unpaired_before: int
+
+
+@dataclass(frozen=True, eq=False)
+class InShards:
+    """Images in shards that an order is drawn for."""
+
+    domain: Domain
+    packed: Packed
+    images: NDArray[np.int64]  # (N,), in the domain
+    shards: NDArray[np.int64]  # (N,), the shard of each
+    ahead: int  # a shard is fetched about so many images before it is drawn from: as many as it holds
 
 
 class Rhythm(Protocol):
@@ -158,6 +170,7 @@ class Batches:
         self.decoded = decoded
         self.rank, self.processes = share
         self.order = lru_cache(maxsize=8)(self._order)
+        self.in_shards = lru_cache(maxsize=None)(self._in_shards)
 
     def at(self, step: int) -> Batch:
         """The batch of step `step`, counted from 0."""
@@ -184,11 +197,33 @@ class Batches:
         return range(before + self.rank * each, before + (self.rank + 1) * each)
 
     def _order(self, kind: int, count: int, turn: int) -> NDArray[np.int64]:
-        return np.random.default_rng((self.seed, kind, turn)).permutation(count)
+        rng = np.random.default_rng((self.seed, kind, turn))
+        drawn = self.in_shards(kind)
+        return rng.permutation(count) if drawn is None else shard_order(drawn.shards, rng)
 
     def _draw(self, kind: int, count: int, place: int) -> int:
+        drawn = self.in_shards(kind)
+        if drawn is not None:
+            turn, within = divmod(place + drawn.ahead, count)
+            index = int(drawn.images[self.order(kind, count, turn)[within]])
+            if (drawn.domain, index) not in self.decoded.kept:
+                drawn.packed.fetch_ahead(index)
         turn, within = divmod(place, count)
         return int(self.order(kind, count, turn)[within])
+
+    def _in_shards(self, kind: int) -> InShards | None:
+        """What is drawn, if it lies in shards; of pairs the side a, beside which b mostly lies."""
+        data = self.dataset
+        if kind == PAIRS:
+            domain, images = data.a, np.array([i for i, _ in data.pairs])
+        elif kind == SIDE_A:
+            domain, images = data.unpaired_domain("a"), np.array(data.unpaired_a)
+        else:
+            domain, images = data.unpaired_domain("b"), np.array(data.unpaired_b)
+        if domain.packed is None:
+            return None
+        shards = domain.packed.shards[images]
+        return InShards(domain, domain.packed, images, shards, ahead=len(images) // len(np.unique(shards)))
 
     def _place_and_flip(self, kind: int, place: int, canvas: tuple[int, int]) -> tuple[int, int, bool]:
         rng = np.random.default_rng((self.seed, 3 + kind, place))

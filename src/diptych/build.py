@@ -1,6 +1,6 @@
 """Settings -> objects. Together with the command line, the only reader of settings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from diptych.config import JudgeSettings, TrainSettings, parse_size
 from diptych.dataset import Dataset
 from diptych.decoded import Decoded, InMemory, OnDisk
 from diptych.display import Display
-from diptych.errors import DiptychError, nearest
+from diptych.errors import DiptychError, nearest, some
 from diptych.evaluation.scoring import LabelledFiles, labelled_files, score_translator
 from diptych.features.backbone import perceptual_features
 from diptych.fitting import fitted
@@ -43,6 +43,10 @@ from diptych.networks import PATCH_LAYERS, FCN8s, PatchJudge, make_generator
 from diptych.pictures import grid, matted
 from diptych.precision import Precision, precision_on
 from diptych.processes import this_process
+from diptych.reading import Member, is_address
+from diptych.shards.opening import Shards, class_maps, open_shards, read_index
+from diptych.shards.opening import recognised as recognised_shards
+from diptych.shards.places import is_packed
 from diptych.training.compiling import compile_networks
 from diptych.training.loop import Preview, Schedule, Training, Validate
 from diptych.training.step import make_optimisers, prepare
@@ -71,13 +75,16 @@ def resolve(settings: TrainSettings) -> TrainSettings:
     method = METHODS[settings.method]
     settings = _with_data(settings, method)
     values = settings.model_dump()
+    maps = {side for side in ("a", "b") if values[f"{side}_classes"] is not None}
+    if settings.data is not None:
+        maps = class_maps(settings.data, settings.swap)
     for name in dict.fromkeys(name for other in METHODS.values() for name in other.defaults):
         if name in method.defaults:
             values[name] = method.defaults[name] if values[name] is None else values[name]
         elif values[name] is not None and values[name] is not False:
             raise DiptychError(f"{settings.method} ignores --{name.replace('_', '-')}; take it out")
     _resolve_rhythm(values, method)
-    _resolve_objective(values, method)
+    _resolve_objective(values, method, maps)
 
     for kind, own in GENERATOR_SETTINGS.items():
         for name, default in own.items():
@@ -113,7 +120,7 @@ def resolve(settings: TrainSettings) -> TrainSettings:
             values["weights"][name] = 0.0
     elif not any(values["weights"][name] for name in weights if name.startswith("perceptual")):
         raise DiptychError("--perceptual: its terms weigh 0, so that nothing is compared; take it out")
-    _check_channels(values)
+    _check_channels(values, maps)
     if values["encoder_weights"] is not None and values["init_from"] is not None:
         raise DiptychError("--init-from replaces what --encoder-weights loads; take one of the two out")
 
@@ -137,10 +144,12 @@ def resolve(settings: TrainSettings) -> TrainSettings:
 
 
 def _with_data(settings: TrainSettings, method: type[Method]) -> TrainSettings:
-    """The settings with what --data stands for in its place."""
+    """The settings with what --data stands for in its place; shards stay what they are."""
+    if settings.data is not None and is_packed(settings.data):
+        return _with_shards(settings, settings.data, method)
     found: dict[str, Any] = {"data": None, "swap": False}
     if settings.data is not None:
-        layout = read_layout(settings.data, settings.swap)
+        layout = read_layout(Path(settings.data), settings.swap)
         names = ["a", "b", "a_classes", "b_classes"]
         names += ["val_a", "val_b"] if layout.val_paired else []
         names += ["pairs"] if "pairs" in method.defaults else []
@@ -154,6 +163,24 @@ def _with_data(settings: TrainSettings, method: type[Method]) -> TrainSettings:
     if missing:
         raise DiptychError(f"train needs --{missing[0]}, the folder of domain {missing[0]}, or --data")
     return settings
+
+
+def _with_shards(settings: TrainSettings, where: str, method: type[Method]) -> TrainSettings:
+    for name in ("a", "b", "a_classes", "b_classes"):
+        if getattr(settings, name) is not None:
+            flag = name.replace("_", "-")
+            raise DiptychError(f"--{flag}: the shards of --data {where} say that themselves; take one of the two out")
+    index = read_index(where)
+    pairs = settings.pairs
+    if pairs is None and "pairs" in method.defaults and any(shard.group == "pairs" for shard in index.shards):
+        pairs = "all"
+    place = where if is_address(where) else str(Path(where).resolve())
+    return settings.model_copy(update={"data": place, "pairs": pairs})
+
+
+def recognised(where: str, swap: bool) -> str:
+    """What --data was understood as, in words."""
+    return recognised_shards(where, swap) if is_packed(where) else read_layout(Path(where), swap).recognised
 
 
 def _resolve_rhythm(values: dict[str, Any], method: type[Method]) -> None:
@@ -189,13 +216,14 @@ def _resolve_rhythm(values: dict[str, Any], method: type[Method]) -> None:
             )
 
 
-def _resolve_objective(values: dict[str, Any], method: type[Method]) -> None:
-    """Fill in what depends on the target and on the kind of loss, and check that they fit together."""
+def _resolve_objective(values: dict[str, Any], method: type[Method], class_maps: Collection[str]) -> None:
+    """Fill in what depends on the target and on the kind of loss, and check that they fit together; `class_maps` are
+    the sides that are such."""
     target = values["direction"][-1]
     if "loss" in method.defaults:
         if values["loss"] is None:
-            values["loss"] = "pixel" if values[f"{target}_classes"] is None else "cross_entropy"
-        if values["loss"] == "cross_entropy" and values[f"{target}_classes"] is None:
+            values["loss"] = "cross_entropy" if target in class_maps else "pixel"
+        if values["loss"] == "cross_entropy" and target not in class_maps:
             raise DiptychError(f"--loss cross_entropy needs the classes of {target}; give --{target}-classes")
         if values["loss"] == "cross_entropy" and values["reconstruction_l2"]:
             raise DiptychError("--loss cross_entropy ignores --reconstruction-l2; take it out, or give --loss pixel")
@@ -206,10 +234,10 @@ def _resolve_objective(values: dict[str, Any], method: type[Method]) -> None:
         )
 
 
-def _check_channels(values: Mapping[str, Any]) -> None:
+def _check_channels(values: Mapping[str, Any], class_maps: Collection[str]) -> None:
     channels = {side: values[f"{side}_channels"] for side in ("a", "b")}
     for side in ("a", "b"):
-        if values[f"{side}_classes"] is not None and channels[side] != 3:
+        if side in class_maps and channels[side] != 3:
             raise DiptychError(f"--{side}-channels: class maps are shown in colours, three channels; take it out")
         if channels[side] != 3 and values["weights"].get(f"perceptual_{side}"):
             raise DiptychError(
@@ -253,12 +281,18 @@ def _check_sizes(settings: TrainSettings) -> None:
 
 
 def open_dataset(settings: TrainSettings, display: Display) -> Dataset:
-    """Read the folders once and settle pairs and unpaired images; every problem of the data is found here."""
+    """Read the folders once and settle pairs and unpaired images; every problem of the data is found here.
+
+    Of shards only the index is read.
+    """
     smallest, skip = parse_size(settings.size), settings.skip_unreadable
-    domains = {}
+    packed = _open_packed(settings, display)
+    domains = {} if packed is None else dict(packed.domains)
+    for domain in domains.values():
+        data.check_smallest(domain, smallest, settings.fit)
     for place, folder in _folders(settings).items():
         domain, skipped = _open_folder(
-            settings, place, folder, display, smallest=smallest, fit=settings.fit, skip_unreadable=skip
+            settings, place, folder, packed, display, smallest=smallest, fit=settings.fit, skip_unreadable=skip
         )
         for problem in skipped:
             display.note(f"skipped {problem}")
@@ -271,7 +305,7 @@ def open_dataset(settings: TrainSettings, display: Display) -> Dataset:
         domains["a"], domains["b"], elsewhere_a=domains.get("elsewhere_a"), elsewhere_b=domains.get("elsewhere_b")
     )
     if settings.pairs is not None:
-        dataset = data.with_pairs(dataset, settings.pairs, settings.seed)
+        dataset = data.with_pairs(dataset, settings.pairs, settings.seed, None if packed is None else packed.pairs)
         if not dataset.pairs and settings.rhythm != "pairs":
             run = settings.out.name
             display.note(f"{run}: no pairs are known, so it learns from unpaired images only; --pairs gives it some")
@@ -293,12 +327,20 @@ def reopen_dataset(settings: TrainSettings, record: Mapping[str, Any], display: 
     for folder in folders.values():
         if not real_path(folder)[0].is_dir():
             raise DiptychError(f"{folder}: no such folder any more; bring it back, or mend its path in experiment.yaml")
-    unpaired_in = {side: _unpaired_in(side, folders) for side in ("a", "b")}
-    domains, indices = {}, {}
-    for place, used in _used(folders, record).items():
-        folder, names = folders[place], sorted(used)
-        domains[place], _ = _open_folder(settings, place, folder, display, skip_unreadable=None, names=names)
+    packed = _open_packed(settings, display)
+    domains = {} if packed is None else dict(packed.domains)
+    places = list(dict.fromkeys([*domains, *folders]))
+    unpaired_in = {side: _unpaired_in(side, places) for side in ("a", "b")}
+    indices = {}
+    for place, used in _used(places, record).items():
+        if place in folders:
+            folder, names = folders[place], sorted(used)
+            domains[place], _ = _open_folder(
+                settings, place, folder, packed, display, skip_unreadable=None, names=names
+            )
         indices[place] = {name: index for index, name in enumerate(domains[place].names)}
+        if gone := sorted(used - indices[place].keys()):
+            raise DiptychError(f"{settings.data}: does not hold {some(gone)} any more; bring the shards back")
     domains = _of_bits(domains, record.get("bits", {"a": 8, "b": 8}))
     return Dataset(
         domains["a"],
@@ -311,17 +353,17 @@ def reopen_dataset(settings: TrainSettings, record: Mapping[str, Any], display: 
     )
 
 
-def _used(folders: Mapping[str, Path], record: Mapping[str, Any]) -> dict[str, set[str]]:
-    """The names that are in use in each of the `_folders`, by the record that `Dataset.to_record` gave."""
-    used: dict[str, set[str]] = {place: set() for place in folders}
+def _used(places: Collection[str], record: Mapping[str, Any]) -> dict[str, set[str]]:
+    """The names that are in use in each domain of a dataset, by the record that `Dataset.to_record` gave."""
+    used: dict[str, set[str]] = {place: set() for place in places}
     for column, side in enumerate(("a", "b")):
         used[side].update(pair[column] for pair in record["pairs"])
-        used[_unpaired_in(side, folders)].update(record[f"unpaired_{side}"])
+        used[_unpaired_in(side, places)].update(record[f"unpaired_{side}"])
     return used
 
 
-def _unpaired_in(side: str, folders: Mapping[str, Path]) -> str:
-    return f"elsewhere_{side}" if f"elsewhere_{side}" in folders else side
+def _unpaired_in(side: str, places: Collection[str]) -> str:
+    return f"elsewhere_{side}" if f"elsewhere_{side}" in places else side
 
 
 def _of_bits(domains: Mapping[str, data.Domain], bits: Mapping[str, int]) -> dict[str, data.Domain]:
@@ -330,26 +372,41 @@ def _of_bits(domains: Mapping[str, data.Domain], bits: Mapping[str, int]) -> dic
 
 
 def _folders(settings: TrainSettings) -> dict[str, Path]:
-    """Where the images are, by the name that `Dataset` has for it: `elsewhere_a` only if that is another folder."""
-    assert settings.a is not None
-    assert settings.b is not None
-    folders = {"a": settings.a, "b": settings.b}
+    """Folders of images, by the name that `Dataset` has for them: `elsewhere_a` only if that is another folder; those
+    of a and b unless they are in shards."""
+    folders = {side: folder for side, folder in (("a", settings.a), ("b", settings.b)) if folder is not None}
     for side, elsewhere in (("a", settings.unpaired_a), ("b", settings.unpaired_b)):
-        if elsewhere is not None and elsewhere.resolve() != folders[side].resolve():
+        if elsewhere is not None and (side not in folders or elsewhere.resolve() != folders[side].resolve()):
             folders[f"elsewhere_{side}"] = elsewhere
     return folders
 
 
+def _open_packed(settings: TrainSettings, display: Display) -> Shards | None:
+    """The shards that the settings name, if any: other datasets have become folders when they were resolved."""
+    if settings.data is None:
+        return None
+    return open_shards(
+        settings.data,
+        swap=settings.swap,
+        channels={"a": settings.a_channels, "b": settings.b_channels},
+        cache_limit=round(settings.shard_cache_gib * 2**30),
+        note=display.note,
+    )
+
+
 def _open_folder(
-    settings: TrainSettings, place: str, folder: Path, display: Display, **options: Any
+    settings: TrainSettings, place: str, folder: Path, packed: Shards | None, display: Display, **options: Any
 ) -> tuple[data.Domain, list[str]]:
     """`open_domain` of one of the `_folders`, with the classes of its side, in front of whoever watches."""
     side = place[-1]
     table = settings.a_classes if side == "a" else settings.b_classes
+    classes = read_classes(table) if table else None
+    if packed is not None:
+        classes = packed.domains[side].classes
     what = "images" if place == side else "unpaired images"
     return data.open_domain(
         folder,
-        read_classes(table) if table else None,
+        classes,
         channels=settings.a_channels if side == "a" else settings.b_channels,
         progress=lambda done, total: display.count(f"reading {what} of {side}", done, total),
         note=display.note,
@@ -586,17 +643,29 @@ def validation_files(settings: TrainSettings, dataset: Dataset) -> LabelledFiles
     return labelled_files(folders[settings.direction[0]], folders[settings.direction[-1]])
 
 
-def files_of(settings: TrainSettings, dataset: Dataset) -> dict[str, list[tuple[str, Path]]]:
-    """Every file that a run reads, by place: name and path of its images, of those it validates on, of its tables."""
-    folders = _folders(settings)
-    listed = {place: (folders[place], sorted(names)) for place, names in _used(folders, dataset.to_record()).items()}
+def files_of(settings: TrainSettings, dataset: Dataset) -> dict[str, list[tuple[str, Path | str]]]:
+    """Every file that a run reads, by place: name and path of its images, of those it validates on, of its tables; of
+    images in shards name and what changes with them."""
+    domains = {"a": dataset.a, "b": dataset.b, "elsewhere_a": dataset.elsewhere_a, "elsewhere_b": dataset.elsewhere_b}
+    there = {place: domain for place, domain in domains.items() if domain is not None}
+    listed = {}
+    files: dict[str, list[tuple[str, Path | str]]] = {}
+    for place, used in _used(there, dataset.to_record()).items():
+        domain = there[place]
+        if domain.packed is None:
+            listed[place] = domain.folder, sorted(used)
+        else:
+            identity = domain.packed.identity
+            files[place] = [(name, identity(index)) for index, name in enumerate(domain.names) if name in used]
     for place, folder in (("val_a", settings.val_a), ("val_b", settings.val_b)):
         if folder is not None:
             listed[place] = folder, list_images(folder)
     for place, table in (("a_classes", settings.a_classes), ("b_classes", settings.b_classes)):
         if table is not None:
             listed[place] = table.parent, [table.name]
-    return {place: [(name, real_path(folder / name)[0]) for name in names] for place, (folder, names) in listed.items()}
+    for place, (folder, names) in listed.items():
+        files[place] = [(name, real_path(folder / name)[0]) for name in names]
+    return files
 
 
 def make_validation(direction: str, files: LabelledFiles, display: Display) -> Validate:
@@ -613,18 +682,19 @@ def make_preview(settings: TrainSettings, dataset: Dataset, files: LabelledFiles
     direction = settings.direction
     domains = {"a": dataset.a, "b": dataset.b}
     source, target = domains[direction[0]], domains[direction[-1]]
-    rows: list[tuple[Path, Path | None]]
+    rows: list[tuple[Path | Member, Path | Member | None]]
     if files is not None:
         rows = _spread(list(zip(files.inputs, files.truths, strict=True)))
     elif dataset.pairs:
         sides = dataset.pairs if direction == "a_to_b" else [pair[::-1] for pair in dataset.pairs]
-        rows = [(source.file(i), target.file(j)) for i, j in _spread(sides)]
+        near = _in_one_shard(source, [i for i, _ in sides])
+        rows = [(source.file(i), target.file(j)) for i, j in _spread([pair for pair in sides if pair[0] in near])]
     else:
         unpaired = dataset.unpaired_a if direction == "a_to_b" else dataset.unpaired_b
         unpaired_source = dataset.unpaired_domain("a" if direction == "a_to_b" else "b")
-        rows = [(unpaired_source.file(i), None) for i in _spread(unpaired)]
+        rows = [(unpaired_source.file(i), None) for i in _spread(sorted(_in_one_shard(unpaired_source, unpaired)))]
 
-    def picture(path: Path, domain: data.Domain, size: tuple[int, int]) -> Pixels:
+    def picture(path: Path | Member, domain: data.Domain, size: tuple[int, int]) -> Pixels:
         if domain.classes is not None:
             return domain.classes.paint(read_class_map(path, domain.classes, size))
         return view(read_pixels(path, size, form=domain.form))
@@ -645,6 +715,12 @@ def make_preview(settings: TrainSettings, dataset: Dataset, files: LabelledFiles
         return grid([list(row.values()) for row in drawn], list(drawn[0]))
 
     return preview
+
+
+def _in_one_shard(domain: data.Domain, images: Sequence[int]) -> set[int]:
+    """Those of the images that lie in the shard of the first, a fair sample: previews then fetch no other."""
+    packed = domain.packed
+    return {index for index in images if packed is None or packed.shards[index] == packed.shards[images[0]]}
 
 
 def _spread(things: Sequence[Any]) -> list[Any]:

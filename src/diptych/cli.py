@@ -41,6 +41,7 @@ from diptych.config import (
     EvaluateSettings,
     ImportSettings,
     ImportWeightsSettings,
+    PackSettings,
     ResumeSettings,
     SelectSettings,
     Settings,
@@ -68,6 +69,7 @@ class TrainCommand(TrainSettings):
 
 COMMANDS: dict[str, type[Settings]] = {
     "check": CheckSettings,
+    "pack": PackSettings,
     "select": SelectSettings,
     "train": TrainCommand,
     "resume": ResumeSettings,
@@ -274,6 +276,9 @@ def run(settings: Settings) -> int:
             layout = commands.import_dataset(settings, display)
             method = "shukla" if IMPORTERS[settings.name].paired else "cyclegan"
             answer = f"Written: {layout}. Next: diptych train {method} --data {layout.parent} --out RUN"
+        elif isinstance(settings, PackSettings):
+            folder = commands.pack(settings, display)
+            answer = f"Written: {folder}. Next: diptych train METHOD --data {folder} --out RUN"
         elif isinstance(settings, ImportWeightsSettings):
             folder = commands.import_weights(settings, display)
             answer = f"Written: {folder}. Next: diptych translate {folder} IMAGES --out DIR"

@@ -86,10 +86,11 @@ class TrainSettings(Settings):
 
     method: Annotated[Positional[str], arg(metavar="METHOD")]
     """pix2pix or supervised (pairs only), cyclegan (unpaired only), shukla or tripathy (both)."""
-    data: Annotated[Path | None, shown("PATH")] = None
+    data: Annotated[str | None, shown("PATH|URL")] = None
     """A dataset as it lies on disk: what diptych import made, trainA and trainB, train and val of side-by-side images,
     folders a and b, or a CSV of pairs in two folders beside it; gives --a, --b, --val-a, --val-b, their classes and a
-    CSV of pairs, unless said otherwise."""
+    CSV of pairs, unless said otherwise. Or shards that diptych pack made, in a folder or at an address such as
+    s3://bucket/folder."""
     swap: bool = False
     """Take the domains of --data the other way round: what would be b is a."""
     a: Annotated[Path | None, shown("PATH")] = None
@@ -109,8 +110,8 @@ class TrainSettings(Settings):
     b_channels: Count = 3
     """What the images of b are."""
     pairs: Annotated[str | None, shown("CSV|N|all|none")] = None
-    """A pairs.csv, none, all (same stems), or a number: so many at random (default: all where pairs are all there is,
-    else none)."""
+    """A pairs.csv, none, all (same stems; of shards, the pairs they hold), or a number: so many at random (default: all
+    where pairs are all there is or shards hold some, else none)."""
     unpaired: Annotated[str | None, shown("CSV|N|all")] = None
     """How many images of each side the unpaired passes use, at random; all; or a CSV of them (default: all)."""
     unpaired_a: Annotated[Path | None, shown("PATH")] = None
@@ -212,6 +213,8 @@ class TrainSettings(Settings):
     """Where decoded images are kept: memory, or a file in the cache folder ($DIPTYCH_CACHE), which leaves no trace."""
     cache_gib: float = Field(default=2.0, ge=0, le=1e6)
     """So many GiB of them; what does not fit is decoded each time."""
+    shard_cache_gib: float = Field(default=16.0, gt=0, le=1e6)
+    """So many GiB of shards that come from an address are kept in the cache folder."""
     init_from: Annotated[Path | None, shown("PATH")] = None
     """Start the generators from this run's instead of from chance."""
     device: Device = "auto"
@@ -221,6 +224,11 @@ class TrainSettings(Settings):
     compile: bool = False
     """Fuse layers by torch's compiler: a third less memory with instance norm, after a minute of compiling at the
     start; wants a C++ compiler."""
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _data_may_be_a_path(cls, data: object) -> object:
+        return str(data) if isinstance(data, Path) else data
 
     @field_validator("size")
     @classmethod
@@ -275,6 +283,44 @@ class CheckSettings(Settings):
     """Folder of the unpaired images of domain b, if they lie elsewhere."""
     overwrite: bool = False
     """Replace an earlier check in the same folder."""
+
+
+class PackSettings(Settings):
+    """Write a dataset as shards (tar files as WebDataset has them, and an index), for datasets too large for folders;
+    diptych train --data takes them, from a folder or an address."""
+
+    out: Path
+    """Folder for the shards; it must not be there yet, and appears once all of them are whole."""
+    data: Annotated[Path | None, shown("PATH")] = None
+    """A dataset as diptych train takes it: gives --a, --b, their classes and a CSV of pairs, unless said otherwise."""
+    swap: bool = False
+    """Take the domains of --data the other way round."""
+    a: Annotated[Path | None, shown("PATH")] = None
+    """Folder of the images of domain a; FOLDER::left and FOLDER::right are the halves of side-by-side images, which are
+    cut out and written as PNG. All other files are copied as they are."""
+    b: Annotated[Path | None, shown("PATH")] = None
+    """Folder of the images of domain b."""
+    a_classes: Annotated[Path | None, shown("PATH")] = None
+    """classes.csv (id,name,red,green,blue), if domain a is a class map."""
+    b_classes: Annotated[Path | None, shown("PATH")] = None
+    """classes.csv (id,name,red,green,blue), if domain b is a class map."""
+    a_channels: Count = 3
+    """Channels that a training will give the images of a."""
+    b_channels: Count = 3
+    """Channels that a training will give the images of b."""
+    pairs: Annotated[str | None, shown("CSV|N|all|none")] = None
+    """Which images are pairs, and lie together: a pairs.csv, none, all (same stems), or so many of those at random
+    (default: the CSV of --data, else same stems)."""
+    unpaired_a: Annotated[Path | None, shown("PATH")] = None
+    """Folder of the unpaired images of domain a, if they lie elsewhere."""
+    unpaired_b: Annotated[Path | None, shown("PATH")] = None
+    """Folder of the unpaired images of domain b, if they lie elsewhere."""
+    skip_unreadable: bool = False
+    """Leave out the files that cannot be read, instead of stopping before anything is written."""
+    shard_mb: float = Field(default=128, gt=0, le=8000)
+    """Megabytes of a shard, about; four are drawn from at a time, so that more of them mix better."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Decides the order of images in the shards, and which --pairs N are drawn; the same call gives the same bytes."""
 
 
 class SelectSettings(Settings):

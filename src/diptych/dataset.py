@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diptych.errors import DiptychError, some
 from diptych.fitting import Fit, too_small
@@ -21,9 +22,31 @@ from diptych.images import (
 )
 from diptych.looks import Reading, look_through
 from diptych.pairs import read_pairs, read_rows, same_stem
+from diptych.reading import Member
 
 Progress = Callable[[int, int], None]  # (done, total)
 READ_WHOLE = 20_000  # images of a folder at most: some minutes of decoding
+
+
+class Packed(Protocol):
+    """Where the images of a domain are that lie in shards."""
+
+    @property
+    def shards(self) -> NDArray[np.int64]:
+        """`(N,)`: the shard of each, by number."""
+        ...
+
+    def member(self, index: int) -> Member:
+        """Image `index`."""
+        ...
+
+    def identity(self, index: int) -> str:
+        """Changes with the bytes of image `index`."""
+        ...
+
+    def fetch_ahead(self, index: int) -> None:
+        """The shard of image `index` will be wanted soon; returns at once."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +58,11 @@ class Domain:
     sizes: tuple[tuple[int, int], ...]  # (width, height) each
     classes: Classes | None = None
     form: PixelFormat = RGB  # of pictures; class maps are shown in colours of 8 bits
+    packed: Packed | None = None  # where they are, if not in files of their own
 
-    def file(self, index: int) -> Path:
-        """Path of image `index`."""
-        return self.folder / self.names[index]
+    def file(self, index: int) -> Path | Member:
+        """Where image `index` is read from."""
+        return self.folder / self.names[index] if self.packed is None else self.packed.member(index)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,18 +106,19 @@ def open_domain(
     progress: Progress | None = None,
     names: Sequence[str] | None = None,
     note: Callable[[str], None] | None = None,
+    whole: bool = False,
 ) -> tuple[Domain, list[str]]:
     """Look at every image of `folder` (or only `names`); return the domain and the problems that were skipped.
 
     An image that has not changed since it was last looked at is not read again, and of more than `READ_WHOLE` only the
-    heads are read, unless the unreadable ones are to be skipped; `note` is told so.
+    heads are read, unless the unreadable ones are to be skipped or all are to be read `whole`; `note` is told so.
 
     The domain has `channels` of 16 bits where one of its files has so many, else of 8. Raises `DiptychError` naming the
     files that cannot be read (unless they are to be skipped; None: they never may be), that have other bands than
     become `channels`, that hold values unknown to `classes`, or that are too small for `smallest` = (width, height).
     """
     names = list_images(folder) if names is None else names
-    reading = Reading(classes, heads=len(names) > READ_WHOLE and not skip_unreadable)
+    reading = Reading(classes, heads=len(names) > READ_WHOLE and not (skip_unreadable or whole))
     if reading.heads and note is not None:
         note(
             f"{folder}: of more than {READ_WHOLE:,} images only the heads are read; a damaged one would end the "
@@ -127,25 +152,41 @@ def open_domain(
         raise DiptychError(f"{fatal[0]}{way_out}{others}")
     if wrong and not good:
         raise DiptychError(f"{folder}: none of its images can be read; give another folder")
-    small = [f"{name} ({w}x{h})" for name, (w, h) in zip(good, sizes, strict=True) if too_small((w, h), smallest, fit)]
+    form = RGB if classes is not None else PixelFormat(channels, bits)
+    domain = Domain(folder, tuple(good), tuple(sizes), classes, form)
+    check_smallest(domain, smallest, fit)
+    return domain, [str(problem) for problem in wrong]
+
+
+def check_smallest(domain: Domain, smallest: tuple[int, int], fit: Fit) -> None:
+    """Raises `DiptychError` naming images that are too small for `smallest` = (width, height)."""
+    small = [
+        f"{name} ({w}x{h})"
+        for name, (w, h) in zip(domain.names, domain.sizes, strict=True)
+        if too_small((w, h), smallest, fit)
+    ]
     if small:
         raise DiptychError(
-            f"{folder}: smaller than the crop of {smallest[0]}x{smallest[1]}: {some(small)}; give a smaller --size"
+            f"{domain.folder}: smaller than the crop of {smallest[0]}x{smallest[1]}: {some(small)}; "
+            "give a smaller --size"
         )
-    form = RGB if classes is not None else PixelFormat(channels, bits)
-    return Domain(folder, tuple(good), tuple(sizes), classes, form), [str(problem) for problem in wrong]
 
 
-def with_pairs(dataset: Dataset, pairs: str, seed: int) -> Dataset:
+def with_pairs(dataset: Dataset, pairs: str, seed: int, known: Sequence[tuple[str, str]] | None = None) -> Dataset:
     """Settle which pairs are known: `"none"`, `"all"` (same stems), a number (that many of those, at random) or a CSV.
 
+    Where the dataset says itself which images are pairs, `known` are their names and take the place of same stems.
     Raises `DiptychError` for an impossible number, a bad file, or partners of different shape.
     """
     a, b = dataset.a, dataset.b
     if pairs == "none":
         named: list[tuple[str, str]] = []
     elif pairs == "all" or pairs.isdecimal():
-        named = sorted(same_stem(a.names, b.names, b.folder).items())
+        named = sorted(same_stem(a.names, b.names, b.folder).items() if known is None else known)
+        if not named and known is not None:
+            raise DiptychError(
+                f"--pairs {pairs}: {a.folder} was packed without pairs; pack it with some, or give a CSV"
+            )
         if not named:
             raise DiptychError(f"--pairs {pairs}: no image of {a.folder} has the stem of one in {b.folder}; give a CSV")
         if pairs != "all":

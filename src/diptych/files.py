@@ -188,6 +188,18 @@ def alone_in(folder: Path, command: str, waiting: Callable[[], None] = lambda: N
         os.close(file)
 
 
+@contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Hold the lock file at `path`, once nobody else holds it; on filesystems without locks, at once."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    try:
+        while _lock(file) is False:
+            time.sleep(SECONDS_BETWEEN_TRIES)
+        yield
+    finally:
+        os.close(file)
+
+
 def _lock(file: int) -> bool | None:
     """Whether the lock is ours now; None where there are no locks, as on Windows and on some filesystems."""
     if sys.platform == "win32":

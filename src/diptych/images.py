@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,9 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from diptych import bands
 from diptych.bands import Bands, Header
 from diptych.errors import DiptychError, reason, some
-from diptych.files import write_bytes, write_png
-from diptych.reading import open_file, read_table
+from diptych.files import write_bytes
+from diptych.reading import Member, open_file, read_table
+from diptych.saved import SavedClasses
 
 Pixels = bands.Pixels  # uint8 or uint16 (H, W, C)
 ClassMap = NDArray[np.uint8]  # (H, W), rows of a Classes table
@@ -39,6 +41,7 @@ LOOKS_LIKE_A_PHOTO = 100  # unknown colours
 VOID = -100  # in targets: what torch's cross-entropy ignores
 VOID_NAMES = frozenset({"void", "ignore", "unlabelled", "unlabeled"})
 HALVES = ("left", "right")  # of side-by-side images
+SHARDS = "shards.json"  # the index beside shards, by which they are told from a folder of images
 UPRIGHT = {  # EXIF orientation -> what turns the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -74,8 +77,10 @@ def real_path(path: Path) -> tuple[Path, str | None]:
     return path, None
 
 
-def spoken(path: Path) -> str:
+def spoken(path: Path | Member) -> str:
     """`path` in a message: the file or folder on disk, and which half of it."""
+    if not isinstance(path, Path):
+        return str(path)
     real, half = real_path(path)
     return f"{real} ({half} half)" if half else str(path)
 
@@ -106,6 +111,8 @@ def list_images(folder: Path) -> list[str]:
         for name in files:
             if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith("."):  # noqa: PTH122  # it is quick
                 found.append(below + name)
+    if not found and (folder / SHARDS).is_file():
+        raise DiptychError(f"{folder}: holds shards, which diptych train --data reads; give a folder of images here")
     if not found:
         raise DiptychError(
             f"{folder}: holds no images ({', '.join(sorted(SUFFIXES))}); give the folder that holds them"
@@ -139,16 +146,18 @@ def opening_up_to(pixels: int) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def open_image(path: Path) -> Image.Image | Bands:
+def open_image(path: Path | Member) -> Image.Image | Bands:
     """The decoded image, turned upright by its EXIF tag, as it was stored; of a half folder, its half.
 
     `Bands` where no mode of Pillow holds it: colours of more than 8 bits, and TIFFs of other bands than Pillow knows.
     Raises `UnreadableImageError` naming the file.
     """
-    path, half = real_path(path)
+    half = None
+    if isinstance(path, Path):
+        path, half = real_path(path)
     upright: Image.Image | Bands
     # Pillow would map a file that it opens by name, and then scrambles grey TIFFs stored on their side.
-    with _naming(path), open_file(path) as file:
+    with _reading(path) as file:
         image = _by_pillow(file)
         if image is None:
             _, stored, orientation = bands.read_tiff(file, _most_pixels())
@@ -173,7 +182,7 @@ def open_image(path: Path) -> Image.Image | Bands:
 def read_header(path: Path) -> Header:
     """`header_of(open_image(path))` from the head of the file alone: what follows may still be damaged."""
     path, half = real_path(path)
-    with _naming(path), open_file(path) as file:
+    with _reading(path) as file:
         image = _by_pillow(file)
         if image is None:
             header, _, orientation = bands.read_tiff(file, _most_pixels(), decode=False)
@@ -215,7 +224,18 @@ def header_of(image: Image.Image | Bands) -> Header:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def _reading(path: Path | Member) -> Iterator[BinaryIO]:
+    """The file of an image; what goes wrong while it is read becomes an `UnreadableImageError` that names it."""
+    if isinstance(path, Path):
+        with _naming(path), open_file(path) as file:
+            yield file
+    else:
+        with path.open() as file, _naming(path):  # what is wrong with an archive names the archive
+            yield file
+
+
+@contextmanager
+def _naming(path: Path | Member) -> Iterator[None]:
     """Turns what goes wrong while a file is read into an `UnreadableImageError` that names it."""
     try:
         yield
@@ -246,7 +266,7 @@ def _check_size(size: tuple[int, int]) -> None:
         )
 
 
-def _half_of(image: Image.Image | Bands, half: str, file: Path) -> Image.Image | Bands:
+def _half_of(image: Image.Image | Bands, half: str, file: Path | Member) -> Image.Image | Bands:
     width, height = image.size
     middle = _half_width(width, half, file)
     left, right = (0, middle) if half == "left" else (middle, width)
@@ -255,7 +275,7 @@ def _half_of(image: Image.Image | Bands, half: str, file: Path) -> Image.Image |
     return image.crop((left, 0, right, height))
 
 
-def _half_width(width: int, half: str, file: Path) -> int:
+def _half_width(width: int, half: str, file: Path | Member) -> int:
     if width % 2:
         raise UnreadableImageError(
             f"{file}: is {width} pixels wide, an odd number, so it has no {half} half; repair it or take it out of the "
@@ -396,7 +416,7 @@ def pixels_of(
 
 
 def read_pixels(
-    path: Path,
+    path: Path | Member,
     size: tuple[int, int] | None = None,
     resample: Image.Resampling = Image.Resampling.BICUBIC,
     form: PixelFormat = RGB,
@@ -431,12 +451,18 @@ def write_pixels(path: Path, pixels: Pixels) -> None:
 
     PNG takes up to four channels: grey, grey and alpha, RGB, RGBA.
     """
-    if path.suffix == ".tif":
-        write_bytes(path, bands.tiff_bytes(pixels), lasting=False)
-    elif pixels.dtype == np.uint16 and pixels.shape[2] > 1:
-        write_bytes(path, bands.png_bytes(pixels), lasting=False)
-    else:
-        write_png(path, to_image(pixels))
+    write_bytes(path, encoded(pixels, path.suffix), lasting=False)
+
+
+def encoded(pixels: Pixels, suffix: str) -> bytes:
+    """The file that `write_pixels` writes at a path of that suffix."""
+    if suffix == ".tif":
+        return bands.tiff_bytes(pixels)
+    if pixels.dtype == np.uint16 and pixels.shape[2] > 1:
+        return bands.png_bytes(pixels)
+    data = BytesIO()
+    to_image(pixels).save(data, "PNG")
+    return data.getvalue()
 
 
 def to_float(pixels: Pixels) -> Floats:
@@ -533,6 +559,25 @@ def read_classes(path: Path) -> Classes:
     return Classes(tuple(ids), tuple(names), np.array(colours, np.uint8), voids[0] if voids else None)
 
 
+def classes_to_record(classes: Classes | None) -> dict[str, Any] | None:
+    """The classes as plain values, which `SavedClasses` checks on reading."""
+    if classes is None:
+        return None
+    return {
+        "ids": list(classes.ids),
+        "names": list(classes.names),
+        "colours": classes.colours.tolist(),
+        "void": classes.void,
+    }
+
+
+def classes_from_record(record: SavedClasses | None) -> Classes | None:
+    """The classes that `classes_to_record` gave."""
+    if record is None:
+        return None
+    return Classes(record.ids, record.names, np.array(record.colours, np.uint8), record.void)
+
+
 def class_map_of(
     image: Image.Image | Bands, classes: Classes, where: str, size: tuple[int, int] | None = None
 ) -> ClassMap:
@@ -576,7 +621,7 @@ def class_map_of(
     return rows
 
 
-def read_class_map(path: Path, classes: Classes, size: tuple[int, int] | None = None) -> ClassMap:
+def read_class_map(path: Path | Member, classes: Classes, size: tuple[int, int] | None = None) -> ClassMap:
     """`class_map_of` the image file at `path`."""
     return class_map_of(open_image(path), classes, spoken(path), size)
 

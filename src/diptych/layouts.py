@@ -10,9 +10,9 @@ import yaml
 
 from diptych.errors import DiptychError, nearest
 from diptych.files import write_text
-from diptych.images import list_images, read_header, real_path
+from diptych.images import SHARDS, list_images, read_header, real_path
 from diptych.pairs import read_rows, same_stem
-from diptych.reading import leads_out
+from diptych.reading import is_address, is_file, leads_out
 from diptych.recipes import read_yaml
 
 FILE = "dataset.yaml"
@@ -80,6 +80,8 @@ def read_layout(folder: Path, swap: bool = False) -> Layout:
     absolute, which is allowed since the file is the person's own, or relative to its folder; relative ones must not
     lead out of it. Raises `DiptychError` for such, and for a folder that follows none of the layouts.
     """
+    if is_address(str(folder)) or is_file(folder / SHARDS):
+        raise DiptychError(f"--data {folder}: only diptych train reads shards; give the folders they were packed from")
     file = folder if folder.is_file() else folder / FILE
     if file.suffix.lower() == ".csv" and file.is_file():
         layout = _from_pairs(file)

@@ -5,13 +5,22 @@ import hashlib
 import io
 import json
 import os
+import re
 import stat
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO, Protocol
 
 from diptych.errors import DiptychError, reason
 
 SMALL = 2**20  # bytes that anyone may have
+
+
+class Member(Protocol):
+    """An image that is no file of its own but lies in an archive; as text, what messages call it."""
+
+    def open(self) -> BinaryIO:
+        """Its bytes. Raises `DiptychError` where the archive cannot be had, or is not what it should be."""
+        ...
 
 
 def open_file(path: Path) -> io.BufferedReader:
@@ -74,6 +83,11 @@ def leads_out(name: str) -> bool:
     """Whether the relative `name` of a file leads out of its folder, or can be no file's name at all."""
     paths = (PurePosixPath(name), PurePath(name))
     return "\0" in name or any(path.anchor or ".." in path.parts for path in paths)
+
+
+def is_address(text: str) -> bool:
+    """Whether `text` is an address such as `s3://bucket/folder`, also where a `Path` has made one slash of its two."""
+    return re.match("[A-Za-z][A-Za-z0-9+.-]+:/", text) is not None
 
 
 def log_line(text: str) -> dict[str, Any] | None:

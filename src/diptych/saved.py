@@ -1,6 +1,6 @@
-"""What stands in the JSON files of a run or a translator, checked on reading: they may come from anyone."""
+"""What stands in the JSON files of runs, translators and shards, checked on reading: they may come from anyone."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -36,11 +36,17 @@ def read_record(path: Path, model: type[Record]) -> Record:
     """What a JSON file of the kind `model` holds; raises `DiptychError` saying what is wrong in it."""
     try:
         with open_file(path) as file:
-            return model.model_validate_json(file.read())
+            return record_in(file.read(), str(path), model)
     except OSError as problem:
         raise DiptychError(f"{path}: missing or damaged ({reason(problem)}); bring it back from a copy") from None
+
+
+def record_in(data: bytes, where: str, model: type[Record]) -> Record:
+    """What the bytes of a JSON file hold; raises `DiptychError` saying what is wrong in the file `where`."""
+    try:
+        return model.model_validate_json(data)
     except ValidationError as problem:
-        raise DiptychError(f"{path}: damaged ({explain(problem, model)}); bring it back from a copy") from None
+        raise DiptychError(f"{where}: damaged ({explain(problem, model)}); bring it back from a copy") from None
 
 
 class Checkpoint(Saved):
@@ -132,3 +138,78 @@ class SavedTranslator(Saved):
         if name not in self.sha256:
             raise DiptychError(f"translator.json: names no SHA-256 of {name}; copy the folder again, whole")
         return self.sha256[name]
+
+
+def _is_one_name(name: str) -> str:
+    if len(PurePosixPath(_stays(name)).parts) != 1 or "\\" in name:
+        raise ValueError(f"{name!r} is no name of a file beside it")
+    return name
+
+
+Natural = Annotated[int, Field(ge=0, lt=2**63)]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Side = Literal["a", "b"]
+Group = Literal["pairs", "a", "b", "unpaired_a", "unpaired_b"]
+"""What a shard holds: pairs, or images of one domain; unpaired_a are those of a that were packed from elsewhere."""
+
+
+class PackedForm(Saved):
+    """What some of the images of a domain are made of, and one of them."""
+
+    channels: Annotated[int, Field(ge=1, le=4096)]
+    bits: Literal[8, 16]
+    alpha: bool
+    such_as: Name
+
+
+class PackedDomain(Saved):
+    """The images of a domain."""
+
+    images: Annotated[int, Field(ge=1)]
+    classes: SavedClasses | None
+    forms: Annotated[tuple[PackedForm, ...], Field(min_length=1)]
+
+
+class PackedShard(Saved):
+    """A tar file of so many pairs, or images of one domain."""
+
+    name: Annotated[str, AfterValidator(_is_one_name)]
+    group: Group
+    rows: Annotated[int, Field(ge=1)]
+    bytes: Natural
+    sha256: Digest
+
+
+class PackedIndex(Saved):
+    """shards.json: what is in the tar files beside it, but for the images one by one, which images.json lists."""
+
+    format: Literal[1]
+    domains: dict[Literal["a", "b", "unpaired_a", "unpaired_b"], PackedDomain]
+    shards: Annotated[tuple[PackedShard, ...], Field(min_length=1)]
+    images_sha256: Digest
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> "PackedIndex":
+        if not {"a", "b"} <= set(self.domains):
+            raise ValueError("domains of a and b must both be there")
+        if len({shard.name for shard in self.shards}) < len(self.shards):
+            raise ValueError("a shard stands there twice")
+        return self
+
+
+class PackedColumn(Saved):
+    """The images of one side in a shard, in its order: their names when they were files of their own, sizes in pixels,
+    and where in the tar file they begin and how long they are, in bytes."""
+
+    names: tuple[str, ...]
+    widths: tuple[Annotated[int, Field(ge=1, le=2**31)], ...]
+    heights: tuple[Annotated[int, Field(ge=1, le=2**31)], ...]
+    starts: tuple[Natural, ...]
+    lengths: tuple[Natural, ...]
+
+
+class PackedImages(Saved):
+    """images.json: the columns of each shard, in the order of shards.json; rows of a and b in one shard are pairs."""
+
+    format: Literal[1]
+    shards: tuple[dict[Side, PackedColumn], ...]

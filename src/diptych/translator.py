@@ -27,6 +27,8 @@ from diptych.images import (
     PixelFormat,
     Pixels,
     class_map_of,
+    classes_from_record,
+    classes_to_record,
     open_image,
     pixels_of,
     spoken,
@@ -38,7 +40,7 @@ from diptych.networks import checked_architecture, make_generator
 from diptych.networks.dropout import PlacedDropout
 from diptych.precision import Precision, computing_in, precision_on
 from diptych.reading import sha256
-from diptych.saved import Checkpoints, SavedClasses, SavedTranslator, read_record
+from diptych.saved import Checkpoints, SavedTranslator, read_record
 from diptych.tiling import Needs, mirrored, needs, run_in_windows
 from diptych.weights import check_fit, read_checked, tensors_in
 
@@ -113,7 +115,7 @@ class Translator:
                 architectures=architectures,
                 size=record.size,
                 direction=record.direction,
-                classes={domain: _classes_from_record(record.classes[domain]) for domain in ("a", "b")},
+                classes={domain: classes_from_record(record.classes[domain]) for domain in ("a", "b")},
                 train_mode=record.train_mode,
                 forms={domain: PixelFormat(form.channels, form.bits) for domain, form in record.forms.items()},
                 fit=record.fit,
@@ -146,7 +148,7 @@ class Translator:
             "directions": list(self.generators),
             "direction": self.spec.direction,
             "size": list(self.spec.size),
-            "classes": {domain: _classes_to_record(classes) for domain, classes in self.spec.classes.items()},
+            "classes": {domain: classes_to_record(classes) for domain, classes in self.spec.classes.items()},
             "train_mode": self.spec.train_mode,
             "forms": {domain: asdict(form) for domain, form in self.spec.forms.items()},
             "fit": self.spec.fit,
@@ -440,20 +442,3 @@ def _multiple(generator: nn.Module) -> int:
 
 def _padding(length: int, multiple: int) -> int:
     return max(-(-length // multiple) * multiple, SMALLEST_INPUT) - length
-
-
-def _classes_to_record(classes: Classes | None) -> dict[str, Any] | None:
-    if classes is None:
-        return None
-    return {
-        "ids": list(classes.ids),
-        "names": list(classes.names),
-        "colours": classes.colours.tolist(),
-        "void": classes.void,
-    }
-
-
-def _classes_from_record(record: SavedClasses | None) -> Classes | None:
-    if record is None:
-        return None
-    return Classes(record.ids, record.names, np.array(record.colours, np.uint8), record.void)

@@ -15,7 +15,6 @@ from diptych.dataset import Dataset
 from diptych.display import Display, Silent
 from diptych.errors import DiptychError
 from diptych.files import alone_in, check_out, write_json, write_text
-from diptych.layouts import read_layout
 from diptych.processes import agree, by_first, is_first, joined, restarts, this_process, wait
 from diptych.recipes import load_settings
 from diptych.saved import Data, RunRecord, read_record
@@ -40,12 +39,12 @@ def train(
 
 
 def _train(settings: TrainSettings, display: Display, stop: Callable[[], bool]) -> int:
-    from diptych.build import device_named, files_of, make_training, open_dataset, resolve
+    from diptych.build import device_named, files_of, make_training, open_dataset, recognised, resolve
     from diptych.training.compiling import why_not
     from diptych.training.record import data_digest, made_with
 
     if settings.data is not None:
-        display.note(read_layout(settings.data, settings.swap).recognised)
+        display.note(recognised(settings.data, settings.swap))
     agree("their settings", settings.model_dump(mode="json"))
     settings = by_first(lambda: _checked(resolve(settings)))
     device = device_named(settings.device)

@@ -49,20 +49,23 @@ def git_state(package: Path) -> dict[str, Any] | None:
         return None
 
 
-def data_digest(files: Mapping[str, Iterable[tuple[str, Path]]]) -> dict[str, str]:
-    """A SHA-256 for each place: over the names of its files, in order, and their content.
+def data_digest(files: Mapping[str, Iterable[tuple[str, Path | str]]]) -> dict[str, str]:
+    """A SHA-256 for each place: over the names of its files, in order, and their content, or what is said to change
+    with it.
 
     With more than `MOST_FILES_READ` files in all, over their names and sizes; `of` says which.
     """
     listed = {place: list(entries) for place, entries in files.items()}
-    whole = sum(map(len, listed.values())) <= MOST_FILES_READ
+    whole = sum(isinstance(file, Path) for entries in listed.values() for _, file in entries) <= MOST_FILES_READ
+    read = sha256 if whole else _size
     found = {"of": "names and contents" if whole else "names and sizes"}
     with ThreadPoolExecutor() as threads:
         for place, entries in listed.items():
             digest = hashlib.sha256()
-            contents = threads.map(sha256 if whole else _size, [path for _, path in entries])
+            contents = [file if isinstance(file, str) else threads.submit(read, file) for _, file in entries]
             for (name, _), content in zip(entries, contents, strict=True):
-                digest.update(f"{len(name)} {name} {content}\n".encode("utf-8", "surrogateescape"))
+                said = content if isinstance(content, str) else content.result()
+                digest.update(f"{len(name)} {name} {said}\n".encode("utf-8", "surrogateescape"))
             found[place] = digest.hexdigest()
     return found
 
