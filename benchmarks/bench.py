@@ -69,7 +69,8 @@ def help_row() -> dict[str, Any]:
 def selection_rows(quick: bool) -> Iterator[dict[str, Any]]:
     """The choice of images by k-medoids; the goal is one of seconds and memory, so there is no ratio."""
     for found in selection.rows(quick):
-        how = ", every row through scikit-learn" if found["by"] == "full" else ""
+        how = {"full": ", every row through scikit-learn", "faiss": ", by faiss"}.get(found["by"], "")
+        how += f", seed {found['seed']}" if found["seed"] else ""
         how += f", {found['given']} given" if found["given"] else ""
         how += f", {found['memmap']} in a file" if found["memmap"] else ""
         yield {

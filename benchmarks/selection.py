@@ -11,10 +11,12 @@ the interpreter and the features too, and those pages of the mapped file that we
 the features' own size. `cost` is the sum over all rows of the distance to the nearest chosen one.
 
 Kinds of features: `clustered`, 500 overlapping clusters that differ in 32 dimensions, with a little noise in all;
-`gaussian`, one round cloud, nothing to be found; `skewed`, half of the rows in one of the 500 clusters; `tight`, half
-of the rows almost equal, like blank pictures, and so one cluster whatever the budget.
+`gaussian`, one round cloud, nothing to be found; `skewed`, half of the rows in one of the 500 clusters; `unequal`, the
+k-th of the 500 in proportion to 1 / k; `tight`, half of the rows almost equal, like blank pictures, and so one cluster
+whatever the budget.
 
 By `full` all rows go through scikit-learn's k-means, `restarts` times, and each medoid is exact: the reference of cost.
+`faiss` is the choice with `--kmeans faiss`.
 Give the processor to it alone, and do not compare times of different machines. `elsewhere` is the processor time, in
 seconds, that all other processes took meanwhile (`/proc/stat`): a row where it is more than a tenth of `seconds` was
 disturbed, and is to be taken again.
@@ -37,7 +39,7 @@ from numpy.typing import NDArray
 
 from memory import peak_mib
 
-KINDS = ("clustered", "gaussian", "skewed", "tight")
+KINDS = ("clustered", "gaussian", "skewed", "tight", "unequal")
 BATCH = 1_000  # rows that are made at a time
 
 
@@ -51,10 +53,14 @@ def batches(kind: str, rows: int, width: int, seed: int) -> Iterator[tuple[slice
         if kind == "gaussian":
             yield slice(start, start + size), noise
             continue
-        cluster = rng.integers(500, size=size)
+        if kind == "unequal":
+            shares = 1 / np.arange(1, 501)
+            cluster = rng.choice(500, size, p=shares / shares.sum())
+        else:
+            cluster = rng.integers(500, size=size)
         within = rng.standard_normal((size, 32), dtype=np.float32)
         half = rng.random(size) < 0.5
-        if kind != "clustered":
+        if kind in ("skewed", "tight"):
             cluster[half] = 0
         if kind == "tight":
             within[half] *= 0.01
@@ -105,7 +111,8 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     if case["by"] == "full":
         chosen = full(features, case["budget"], rng, case["restarts"])
     else:
-        chosen = kmedoids.select(features, case["budget"], rng, given)
+        kmeans = "faiss" if case["by"] == "faiss" else "own"
+        chosen = kmedoids.select(features, case["budget"], rng, given, kmeans)
     seconds, busy = time.perf_counter() - start, elsewhere() - busy
     peak = peak_mib()
     from sklearn.metrics import pairwise_distances_argmin_min
@@ -171,9 +178,16 @@ def rows(quick: bool) -> Iterator[dict[str, Any]]:
         ]
     else:
         cases = [{"rows": n, "width": 2048, "budget": 200} for n in (12_500, 25_000, 50_000, 100_000)]
-        cases += [{"rows": 100_000, "width": 2048, "budget": 200, "kind": kind} for kind in KINDS[1:]]
+        cases += [{"rows": 100_000, "width": 2048, "budget": 200, "kind": kind} for kind in ("gaussian", "skewed", "tight")]
         cases += [{"rows": 100_000, "width": 2048, "budget": 200, "given": 50}]
-        cases += [{"rows": 100_000, "width": 256, "budget": 200, "by": by} for by in ("select", "full")]
+        ways = ("select", "faiss", "full")
+        cases += [{"rows": 100_000, "width": 256, "budget": 200, "by": by} for by in ways]
+        cases += [
+            {"rows": 100_000, "width": 256, "budget": 200, "kind": kind, "seed": seed, "by": by}
+            for kind in ("gaussian", "unequal")
+            for seed in range(3)
+            for by in ways
+        ]
         cases += [{"rows": 1_000_000, "width": 256, "budget": 200, "memmap": kept} for kept in ("float16", "float32")]
     for case in cases:
         yield row(**case)
@@ -197,7 +211,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--memmap", choices=("", "float16", "float32"), default="")
     parser.add_argument("--given", type=int, default=0, help="the first so many rows are given")
-    parser.add_argument("--by", choices=("select", "full"), default="select")
+    parser.add_argument("--by", choices=("select", "faiss", "full"), default="select")
     parser.add_argument("--restarts", type=int, default=1, help="of k-means by full")
     asked = vars(parser.parse_args())
     if asked.pop("quick") or asked["rows"] is None:

@@ -333,9 +333,13 @@ class SelectSettings(Settings):
     budget: int = 20
     """How many pairs you can afford."""
     features: str = "resnet50"
-    """resnet50 (the paper's), a transformers vision backbone by hub name or folder, or descriptor (no download)."""
+    """resnet50 (the paper's), a transformers vision backbone by hub name or folder, descriptor (no download), or your
+    own FILE.npy, an array (images, numbers) of float16 or float32 that may be larger than memory. FILE.txt beside it
+    names the image of each row, one a line; without it the rows are all images of PHOTOS, sorted by name."""
     selector: Literal["kmedoids", "random"] = "kmedoids"
     """How to choose."""
+    kmeans: Literal["own", "faiss"] = "own"
+    """What finds the clusters of more than 10,000 images: faiss wants pip install 'diptych[large]'."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """The same call gives the same file."""
     partners: Annotated[Path | None, shown("PATH")] = None

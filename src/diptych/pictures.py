@@ -16,6 +16,7 @@ PAPER, INK, FAINT, ACCENT = "#faf9f6", "#2a2a2e", "#a9b4c0", "#d1602a"
 GAP = 12  # pixels around and between tiles
 CAPTION = 22  # pixels of height for a line of text
 LEGIBLE = 200  # pixels: narrower pictures are enlarged in a grid
+TILE = 192  # pixels: the width of a thumbnail on it
 LANDSCAPE = 1.5  # width over height that a contact sheet aims at
 
 MAP_WIDTH, MAP_HEIGHT = 1200, 820  # pixels
@@ -27,7 +28,7 @@ MOST_CELLS = 40  # a side; more are smaller, and without their numbers
 
 
 def contact_sheet(
-    pictures: Sequence[Pixels], captions: Sequence[str], columns: int | None = None, tile: int = 192
+    pictures: Sequence[Pixels], captions: Sequence[str], columns: int | None = None, tile: int = TILE
 ) -> Image.Image:
     """Thumbnails `tile` pixels wide on a light ground, each with its caption (elided where long) beneath.
 
@@ -93,13 +94,17 @@ def grid(rows: Sequence[Sequence[Pixels]], titles: Sequence[str], scale: int | N
 
 
 def selection_map(
-    features: NDArray[np.float32], chosen: Sequence[int], captions: Sequence[str], thumbnails: Sequence[Pixels]
+    features: NDArray[np.float32],
+    chosen: Sequence[int],
+    captions: Sequence[str],
+    thumbnails: Sequence[Pixels],
+    of: tuple[int, int] | None = None,
 ) -> Image.Image:
     """All images as dots on their first two principal components, the chosen ones numbered, pictured and named.
 
-    `features` is `(N, D)`; `chosen` holds rows of it, `captions` and `thumbnails` belong to these. Both axes have one
-    scale, so distances on the map are distances in the plane. A thumbnail that finds no free place is left out, its
-    number stays.
+    `features` is `(N, D)`; `chosen` holds rows of it, `captions` and `thumbnails` belong to these. Where they are only
+    a part, `of` says how many images there are, and how many were chosen. Both axes have one scale, so distances on the
+    map are distances in the plane. A thumbnail that finds no free place is left out, its number stays.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -131,10 +136,11 @@ def selection_map(
 
     marks = points[list(chosen)]  # (k, 2)
     area = np.clip(16_000 / len(points), 3, 16)  # of a dot: thousands of large ones would run into one blot
-    axes.scatter(points[:, 0], points[:, 1], area, FAINT, linewidths=0, alpha=0.8, label=f"all images ({len(points)})")
-    axes.scatter(
-        marks[:, 0], marks[:, 1], s=190, color=ACCENT, edgecolors="white", zorder=5, label=f"chosen ({len(marks)})"
-    )
+    images, choices = of or (len(points), len(marks))
+    dots_label = _part_label("all images", len(points), images)
+    axes.scatter(points[:, 0], points[:, 1], area, FAINT, linewidths=0, alpha=0.8, label=dots_label)
+    marks_label = _part_label("chosen", len(marks), choices)
+    axes.scatter(marks[:, 0], marks[:, 1], s=190, color=ACCENT, edgecolors="white", zorder=5, label=marks_label)
     small = [_to_longer_side(picture) for picture in thumbnails]
     box = np.array([image.size for image in small]).max(0, initial=0) + 12  # pixels, with frame and a little air
     dots = axes.transData.transform(points)
@@ -163,6 +169,10 @@ def selection_map(
         place = left + column * column_width, MAP_HEIGHT + CAPTION * (row + 0.5)
         draw.text(place, _elide(name, font, column_width - GAP), INK, font, anchor="lm")
     return picture
+
+
+def _part_label(what: str, drawn: int, there_are: int) -> str:
+    return f"{what} ({drawn})" if drawn == there_are else f"{what} ({drawn:,} drawn of {there_are:,})"
 
 
 def confusion_matrix(confusion: NDArray[np.int64], classes: Classes) -> Image.Image:
@@ -243,6 +253,11 @@ def _near(points: Points, others: Points, reach: Points) -> NDArray[np.bool_]:
     """Which of `others` `(m, 2)` lie within `reach` `(2,)` of which of `points` `(n, 2)`, along both axes: `(n, m)`."""
     near: NDArray[np.bool_] = np.all(np.abs(points[:, None] - others) < reach, axis=2)
     return near
+
+
+def reduced(picture: Pixels) -> Pixels:
+    """A picture `(H, W, 3)` no wider than a contact sheet shows it."""
+    return picture if picture.shape[1] <= TILE else np.asarray(_to_width(picture, TILE))
 
 
 def _to_width(picture: Pixels, width: int) -> Image.Image:

@@ -24,8 +24,8 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything above 100 rows is large, in several parts, and above 60 rows a cluster's medoid is sought among 20."""
-    for name, number in {"SMALL": 100, "EXACT": 60, "CANDIDATES": 20}.items():
+    """Everything above 100 rows is large, in several parts, and a cluster of above 60 rows is first seen by 20."""
+    for name, number in {"SMALL": 100, "EXACT": 60, "WITNESSES": 20}.items():
         monkeypatch.setattr(kmedoids, name, number)
     monkeypatch.setattr(lloyd, "PART", 64)
 
@@ -178,7 +178,7 @@ def test_medoids_of_a_large_set_of_separate_groups(seed: int) -> None:
 def test_the_medoid_of_a_large_cluster_without_all_its_distances(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kmedoids, "SMALL", 100)
     monkeypatch.setattr(kmedoids, "EXACT", 100)
-    monkeypatch.setattr(kmedoids, "CANDIDATES", 200)
+    monkeypatch.setattr(kmedoids, "WITNESSES", 200)
     features = rng(seed).normal(size=(3000, 8)).astype(np.float32)
     assert select(features, 1, rng()).tolist() == [cdist(features, features).mean(1).argmin()]
 
@@ -216,7 +216,7 @@ def test_duplicates_in_a_large_set_are_filled_up() -> None:
 
 @pytest.mark.parametrize("kept", [[], [3]])
 def test_a_large_set_is_not_copied(kept: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, number in {"SMALL": 1000, "EXACT": 1000, "CANDIDATES": 200, "CHUNK_MIB": 1}.items():
+    for name, number in {"SMALL": 1000, "EXACT": 1000, "WITNESSES": 200, "CHUNK_MIB": 1}.items():
         monkeypatch.setattr(kmedoids, name, number)
     monkeypatch.setattr(lloyd, "PART", 1000)
     features = rng(1).normal(size=(30_000, 128)).astype(np.float32)

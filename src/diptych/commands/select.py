@@ -1,5 +1,7 @@
 """`diptych select`: say which images are worth pairing."""
 
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,17 @@ from diptych.config import SelectSettings
 from diptych.dataset import open_domain
 from diptych.display import Display, Silent
 from diptych.errors import DiptychError, some
+from diptych.features.stored import check_numbers, is_stored, names_of_rows, open_features
 from diptych.files import check_out, write_png
 from diptych.images import list_images, read_view
 from diptych.pairs import read_rows, same_stem, write_pairs
+from diptych.selection import SELECTORS, kmedoids
+from diptych.selection.faiss_means import check_installed
+from diptych.selection.lloyd import at_least_float32
+from diptych.selection.rows import Features, RowsOf
+
+PICTURED = 1_000  # chosen images at most, on the contact sheet and the map
+DRAWN = 10_000  # other images as dots on the map: more would be one blot
 
 
 def select(settings: SelectSettings, display: Display | None = None) -> Path:
@@ -21,6 +31,8 @@ def select(settings: SelectSettings, display: Display | None = None) -> Path:
     `settings.out`. With `settings.unpaired` the images to pair are chosen among so many for the unpaired passes, which
     are chosen first and written to unpaired.csv. Either choice starts from the seed anew, so that pairs.csv is the one
     of two calls, the second within the selection of the first.
+
+    Of images whose features come in a file only those that are pictured are opened.
     """
     display = display or Silent()
     out, folder = settings.out, settings.photos
@@ -29,25 +41,35 @@ def select(settings: SelectSettings, display: Display | None = None) -> Path:
     if there:
         raise DiptychError(f"{there[0]} exists, and pairs.csv may hold your partners; choose another --out")
     check_out(out)
+    if settings.kmeans == "faiss":
+        check_installed()
+    images = list_images(folder)
+    file = Path(settings.features) if is_stored(settings.features) else None
+    if file is not None:
+        stored = open_features(file)
+        rowless = len(images)
+        images = names_of_rows(file, len(stored), images, folder)
+        rowless -= len(images)
+        if rowless:
+            display.note(f"{rowless} images of {folder} have no row in {file} and are left out")
+    there_are = images  # in the order of their rows
     if settings.skip_unreadable:
-        domain, skipped = open_domain(folder, None, skip_unreadable=True)
+        domain, skipped = open_domain(folder, None, skip_unreadable=True, names=images)
         there_are = list(domain.names)
         for problem in skipped:
             display.note(f"skipped {problem}")
-    else:
-        there_are = list_images(folder)
     names = there_are
     within_rows: list[tuple[str, str]] = []
     if settings.within is not None:
         within_rows = read_rows(settings.within)
         listed = [left for left, _ in within_rows if left]
         _check_present(listed, names, settings.within, folder)
-        names = sorted(set(listed))
+        names = _in_order(listed, there_are)
     given_rows = read_rows(settings.given) if settings.given is not None else []
     given = [left for left, _ in given_rows if left]
     if settings.given is not None:
         _check_present(given, there_are, settings.given, folder)
-        names = sorted({*names, *given})
+        names = _in_order([*names, *given], there_are)
     if settings.budget < 1:
         raise DiptychError(f"--budget {settings.budget}: choose at least 1 image")
     if settings.unpaired is not None and settings.unpaired > len(names):
@@ -68,25 +90,31 @@ def select(settings: SelectSettings, display: Display | None = None) -> Path:
     if settings.partners is not None:
         partners = same_stem(names, list_images(settings.partners), settings.partners)
 
-    from diptych.build import device_named
-    from diptych.features import extract
-    from diptych.pictures import contact_sheet, selection_map
-    from diptych.selection import SELECTORS
+    features: Features  # (N, D)
+    if file is not None:
+        check_numbers(file, stored, lambda done, total: display.count("features read", done, total))
+        features = stored if len(names) == len(stored) else RowsOf(stored, _places(names, images))
+    else:
+        from diptych.build import device_named
+        from diptych.features import extract
 
-    features = extract(
-        settings.features,
-        [folder / name for name in names],
-        device=str(device_named(settings.device)),
-        progress=lambda done, total: display.count(f"{settings.features} features", done, total),
-    )  # (N, D)
+        features = extract(
+            settings.features,
+            [folder / name for name in names],
+            device=str(device_named(settings.device)),
+            progress=lambda done, total: display.count(f"{settings.features} features", done, total),
+        )
+    selector = SELECTORS[settings.selector]
+    if settings.selector == "kmedoids":
+        selector = partial(kmedoids.select, kmeans=settings.kmeans)
     stay = set(given)
 
     def choose(count: int, among: NDArray[np.int64]) -> NDArray[np.int64]:
         """`count` of the rows `among`, both sorted; those of the given images stay."""
         fixed = [place for place, row in enumerate(among) if names[row] in stay]
         rng = np.random.default_rng(settings.seed)
-        seen = features if len(among) == len(features) else features[among]  # a large set is not copied
-        return among[SELECTORS[settings.selector](seen, count, rng, fixed)]
+        seen = features if len(among) == len(features) else RowsOf(features, among)
+        return among[selector(seen, count, rng, fixed)]
 
     everything = np.arange(len(names), dtype=np.int64)
     unpaired = everything if settings.unpaired is None else choose(settings.unpaired, everything)
@@ -94,9 +122,7 @@ def select(settings: SelectSettings, display: Display | None = None) -> Path:
     chosen = [names[row] for row in rows]
 
     partners |= {left: right for left, right in [*within_rows, *given_rows] if right}
-    thumbnails = [read_view(folder / name) for name in chosen]
-    write_png(out / "chosen.png", contact_sheet(thumbnails, chosen))
-    write_png(out / "map.png", selection_map(features, rows.tolist(), chosen, thumbnails))
+    _draw(settings, features, names, rows, display)
     if settings.unpaired is not None:
         first = [names[row] for row in unpaired]
         # A training takes a column that names only some labels for the whole of what it may use.
@@ -104,6 +130,40 @@ def select(settings: SelectSettings, display: Display | None = None) -> Path:
         write_pairs(out / "unpaired.csv", [(name, known.get(name, "")) for name in first])
     write_pairs(out / "pairs.csv", [(name, partners.get(name, "")) for name in chosen])
     return out / "pairs.csv"
+
+
+def _draw(
+    settings: SelectSettings, features: Features, names: Sequence[str], rows: NDArray[np.int64], display: Display
+) -> None:
+    """The contact sheet of the chosen rows, and the map of all images."""
+    from diptych.pictures import contact_sheet, reduced, selection_map
+
+    pictured = rows[_spread(len(rows), PICTURED)]
+    captions = [names[row] for row in pictured]
+    thumbnails = [reduced(read_view(settings.photos / name)) for name in captions]
+    write_png(settings.out / "chosen.png", contact_sheet(thumbnails, captions))
+    dots = np.union1d(_spread(len(names), DRAWN), pictured)
+    marks = np.searchsorted(dots, pictured).tolist()
+    seen, of = at_least_float32(features[dots]), (len(names), len(rows))
+    write_png(settings.out / "map.png", selection_map(seen, marks, captions, thumbnails, of))
+    if len(pictured) < len(rows):
+        display.note(f"chosen.png and map.png show {len(pictured)} of the {len(rows)} chosen images")
+
+
+def _in_order(chosen: Iterable[str], images: Sequence[str]) -> list[str]:
+    wanted = set(chosen)
+    return [name for name in images if name in wanted]
+
+
+def _places(names: Iterable[str], images: Sequence[str]) -> NDArray[np.int64]:
+    """Where the names stand among the images, sorted."""
+    wanted = set(names)
+    return np.array([place for place, name in enumerate(images) if name in wanted], np.int64)
+
+
+def _spread(count: int, most: int) -> NDArray[np.int64]:
+    """At most so many of `count` rows, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
 def _check_present(listed: list[str], names: list[str], file: Path, folder: Path) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.cache import default_folder, image_key
+from diptych.cache import default_folder, image_key, in_parts
 from diptych.errors import DiptychError
 from diptych.features.cache import open_cache
+from diptych.features.table import Table
 
 BATCH = 16  # images; what was finished survives an interruption in steps of this
 READERS = 2  # threads that read images while a network is at work
@@ -68,7 +69,7 @@ def extract(
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
-    """Features of image files, a row each, float32 `(N, D)`, finite.
+    """Features of image files, a row each, float32 `(N, D)`, finite; too many for the memory are a map of a file.
 
     `extractor` is a loaded one, or the name of one as for `load_extractor`. Only images whose content was not met
     before are computed; the rest comes from the folder `cache`. `progress(done, total)` is told after each batch how
@@ -82,13 +83,21 @@ def extract(
     if isinstance(extractor, str):
         extractor = load_extractor(extractor, device)
 
-    keys = [image_key(file) for file in files]
-    file_of = dict(zip(keys, files, strict=True))  # the same picture under two names is computed once
-    with open_cache(cache or default_folder(), extractor.identity) as store:
-        known = store.find(list(file_of))
-        missing = [key for key in file_of if key not in known]
+    rows_of: dict[bytes, list[int]] = {}  # the same picture under two names is computed once
+    for row, file in enumerate(files):
+        rows_of.setdefault(image_key(file), []).append(row)
+    folder = cache or default_folder()
+    table = Table(folder, len(files))
+    with open_cache(folder, extractor.identity) as store:
+        missing: list[bytes] = []
+        for part in in_parts(rows_of):
+            known = store.find(part)
+            for key, numbers in known.items():
+                table.put(rows_of[key], numbers)
+            missing += [key for key in part if key not in known]
         batches = [missing[start : start + BATCH] for start in range(0, len(missing), BATCH)]
-        inputs = _read_ahead(extractor.read, ([file_of[key] for key in batch] for batch in batches))
+        done = len(rows_of) - len(missing)
+        inputs = _read_ahead(extractor.read, ([files[rows_of[key][0]] for key in batch] for batch in batches))
         for batch, read in zip(batches, inputs, strict=True):
             features = extractor.describe(read)  # (B, D)
             if not np.isfinite(features).all():
@@ -97,10 +106,12 @@ def extract(
                 )
             new = dict(zip(batch, features, strict=True))
             store.add(new)
-            known |= new
+            for key, numbers in new.items():
+                table.put(rows_of[key], numbers)
+            done += len(new)
             if progress:
-                progress(len(known), len(file_of))
-    return np.stack([known[key] for key in keys])
+                progress(done, len(rows_of))
+    return table.array()
 
 
 def _read_ahead(read: Callable[[Sequence[Path]], Any], batches: Iterable[Sequence[Path]]) -> Iterator[Any]:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Features = NDArray[Any]  # (N, D), float16 or float32, finite
-Rows = NDArray[np.int64]
+from diptych.selection.rows import Features, Rows
 
 PART = 10_000  # rows; a set that fits into one part is summed in the order of its rows, as `mean` sums it
 

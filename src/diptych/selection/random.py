@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.selection.budget import check_budget
+from diptych.selection.rows import Features
 
 
 def select(
-    features: NDArray[np.float16] | NDArray[np.float32],
+    features: Features,
     budget: int,
     rng: np.random.Generator,
     given: Sequence[int] = (),
