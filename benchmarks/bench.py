@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 import feeding
+import many
 import memory
 import selection
 import steps
@@ -121,6 +122,7 @@ def main() -> None:
         lambda: translation.rows(quick),
         lambda: [feeding.features_row(quick)],
         lambda: selection_rows(quick),
+        lambda: many.rows(quick),
     ]
     for part in parts:
         for row in part():

@@ -178,7 +178,9 @@ def rows(quick: bool) -> Iterator[dict[str, Any]]:
         ]
     else:
         cases = [{"rows": n, "width": 2048, "budget": 200} for n in (12_500, 25_000, 50_000, 100_000)]
-        cases += [{"rows": 100_000, "width": 2048, "budget": 200, "kind": kind} for kind in ("gaussian", "skewed", "tight")]
+        cases += [
+            {"rows": 100_000, "width": 2048, "budget": 200, "kind": kind} for kind in ("gaussian", "skewed", "tight")
+        ]
         cases += [{"rows": 100_000, "width": 2048, "budget": 200, "given": 50}]
         ways = ("select", "faiss", "full")
         cases += [{"rows": 100_000, "width": 256, "budget": 200, "by": by} for by in ways]

@@ -14,8 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from numpy.typing import NDArray
 from PIL import Image
 
 from conftest import Folders, diptych, draw_scene, palette_image, said_one_line, tiny, tree
@@ -56,6 +58,10 @@ class World:
 
     def select(self, *words: object) -> list[object]:
         return ["select", self.data.photos, "--features", "descriptor", "--out", self.out, *words]
+
+    def stored(self, features: NDArray[Any]) -> list[object]:
+        np.save(self.data.root / "f.npy", features)
+        return ["select", self.data.photos, "--budget", 2, "--features", self.data.root / "f.npy", "--out", self.out]
 
     def spoil(self, name: str, content: bytes, folder: str = "photos") -> "World":
         (self.data.root / folder / name).write_bytes(content)
@@ -337,6 +343,27 @@ SELECT = [
         "choose another --out",
     ),
     bad("no folder", lambda _: ["select", "--budget", 2], "select needs PHOTOS, --out", "select --help"),
+    bad(
+        "features of fewer images",
+        lambda w: w.stored(np.zeros((5, 2), np.float16)),
+        "f.npy: has 5 rows for the 6 images",
+        "f.txt",
+    ),
+    bad("features of doubles", lambda w: w.stored(np.zeros((6, 2))), "f.npy: holds float64", "float16 or float32"),
+    bad("features in a pickle", lambda w: w.stored(np.array([[{}]] * 6)), "f.npy: holds object", "float16 or float32"),
+    bad(
+        "features that are no number at the end",
+        lambda w: w.stored(np.array([[0, 0]] * 5 + [[0, np.nan]], np.float16)),
+        "f.npy: row 5 (counted from 0) holds NaN",
+        "compute it again",
+    ),
+    bad(
+        "features with a list of strangers",
+        lambda w: [w.file("f.txt", "a.png\nb.png\n"), *w.stored(np.zeros((2, 2), np.float16))][1:],
+        "f.txt: a.png, b.png is not in",
+        "as seen from that folder",
+    ),
+    bad("no file of features", lambda w: w.select("--budget", 2, "--features", "none.npy"), "none.npy: cannot be read"),
 ]
 
 SETTINGS = [

@@ -7,8 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from diptych import pictures
 from diptych.images import Classes, Pixels
-from diptych.pictures import confusion_matrix, contact_sheet, grid, principal_plane, selection_map
+from diptych.pictures import confusion_matrix, contact_sheet, grid, principal_plane, reduced, selection_map
 
 RED, GREEN, BLUE = (200, 30, 20), (20, 180, 40), (10, 60, 220)
 ORANGE = (209, 96, 42)  # the colour of the chosen
@@ -160,6 +161,23 @@ def test_selection_map_of_more_than_find_room_is_still_drawn() -> None:
     names = [f"{index:04}.png" for index in range(300)]
     picture = selection_map(features, list(range(300)), names, [plain(GREEN)] * 300)
     assert picture.size == (1200, 820 + 15 * 22 + 12)  # sixty lines in four columns
+
+
+def test_selection_map_says_of_how_many_it_shows_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels: list[str] = []
+    original = pictures._part_label
+    monkeypatch.setattr(pictures, "_part_label", lambda *of: labels.append(original(*of)) or labels[-1])
+    features = np.eye(4, dtype=np.float32)
+    whole = selection_map(features, [2], ["third"], [plain(GREEN)])
+    part = selection_map(features, [2], ["third"], [plain(GREEN)], (1_000_000, 2_000))
+    assert labels == ["all images (4)", "chosen (1)", "all images (4 drawn of 1,000,000)", "chosen (1 drawn of 2,000)"]
+    assert whole.size == part.size
+
+
+def test_a_picture_is_reduced_to_the_width_of_a_sheet() -> None:
+    assert reduced(plain(GREEN, 400, 300)).shape == (144, 192, 3)
+    small = plain(GREEN, 192, 500)
+    assert reduced(small) is small
 
 
 def test_selection_map_of_nothing_chosen_shows_only_dots() -> None:

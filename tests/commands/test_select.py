@@ -1,18 +1,27 @@
 """`diptych select`, end to end."""
 
+import importlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
-from conftest import Folders, diptych, rows_of, tiny, tree
+from conftest import Folders, diptych, rows_of, said_one_line, tiny, tree
+from diptych import pictures
+from diptych.features import extract
+from diptych.selection import faiss_means, kmedoids
 
 
 def select(folders: Folders, out: Path, budget: int, *words: object) -> list[tuple[str, str]]:
-    call = ("select", folders.photos, "--features", "descriptor", "--budget", budget, "--out", out)
-    assert diptych(*call, *words) == 0
+    features = () if "--features" in words else ("--features", "descriptor")
+    assert diptych("select", folders.photos, "--budget", budget, "--out", out, *features, *words) == 0
     return rows_of(out / "pairs.csv")
 
 
@@ -138,3 +147,134 @@ def test_partners_of_an_earlier_selection_stay(folders: Folders, tmp_path: Path)
     rows = select(folders, tmp_path / "first", 4, "--partners", folders.labels)
     again = select(folders, tmp_path / "second", 2, "--within", tmp_path / "first" / "pairs.csv")
     assert set(again) <= set(rows)
+
+
+def stored(folders: Folders, path: Path, dtype: str = "float32") -> Path:
+    """The descriptor's features of all photos, as somebody else would keep them."""
+    names = sorted(file.name for file in folders.photos.iterdir())
+    features = extract("descriptor", [folders.photos / name for name in names])
+    np.save(path, features.astype(dtype))
+    return path
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--seed", 2),
+        ("--selector", "random", "--seed", 1),
+        ("--unpaired", 7),
+        ("--within", "within.csv"),
+        ("--given", "given.csv"),
+        ("--within", "within.csv", "--given", "given.csv", "--unpaired", 8, "--selector", "random"),
+        ("--within", "within.csv", "--given", "given.csv", "--unpaired", 8),
+        ("--skip-unreadable",),
+        ("--kmeans", "own"),
+    ],
+    ids=lambda words: " ".join(map(str, words)),
+)
+def test_features_in_a_file_are_chosen_from_as_those_in_memory(
+    words: tuple[object, ...], folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("within.csv").write_text("a\n" + "".join(f"scene{n:03d}.png\n" for n in (11, *range(1, 9))))
+    Path("given.csv").write_text("a,b\nscene006.png,mine.png\nscene011.png,\n")
+    words = (*words, "--partners", folders.labels)
+    select(folders, Path("memory"), 4, *words)
+    select(folders, Path("file"), 4, *words, "--features", stored(folders, Path("f.npy")))
+    assert tree(Path("memory")) == tree(Path("file"))
+
+
+def test_a_list_says_which_rows_belong_to_which_images(folders: Folders, tmp_path: Path) -> None:
+    names = [f"scene{n:03d}.png" for n in (7, 2, 9, 4)]
+    np.save(tmp_path / "f.npy", np.array([[0, 0], [50, 0], [51, 0], [52, 0]], np.float16))
+    (tmp_path / "f.txt").write_text("".join(f"{name}\n" for name in names))
+    rows = select(folders, tmp_path / "sel", 2, "--features", tmp_path / "f.npy")
+    assert rows == [("scene007.png", ""), ("scene009.png", "")]
+    (tmp_path / "within.csv").write_text("a\nscene004.png\nscene002.png\n")
+    words = ("--features", tmp_path / "f.npy", "--within", tmp_path / "within.csv")
+    assert select(folders, tmp_path / "within", 1, *words) == [("scene002.png", "")]  # the first of two equals
+
+
+def test_images_without_a_row_are_told(folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "f.npy", np.zeros((2, 1), np.float16))
+    (tmp_path / "f.txt").write_text("scene001.png\nscene003.png\n")
+    select(folders, tmp_path / "sel", 1, "--features", tmp_path / "f.npy")
+    assert (
+        f"10 images of {folders.photos} have no row in {tmp_path / 'f.npy'} and are left out" in capsys.readouterr().err
+    )
+
+
+def test_only_the_chosen_images_are_opened(own_folders: Folders, tmp_path: Path) -> None:
+    file = stored(own_folders, tmp_path / "f.npy")
+    chosen = {left for left, _ in select(own_folders, tmp_path / "one", 3, "--features", file)}
+    for photo in own_folders.photos.iterdir():
+        if photo.name not in chosen:
+            photo.write_text("no image")
+    assert {left for left, _ in select(own_folders, tmp_path / "two", 3, "--features", file)} == chosen
+
+
+def test_unreadable_images_are_skipped_whatever_their_features(own_folders: Folders, tmp_path: Path) -> None:
+    file = stored(own_folders, tmp_path / "f.npy")
+    first = [left for left, _ in select(own_folders, tmp_path / "one", 3, "--features", file)]
+    (own_folders.photos / first[0]).write_text("no image")
+    call = ("select", own_folders.photos, "--features", file, "--budget", 3, "--out")
+    assert diptych(*call, tmp_path / "two") == 2
+    assert diptych(*call, tmp_path / "three", "--skip-unreadable") == 0
+    assert first[0] not in dict(rows_of(tmp_path / "three" / "pairs.csv"))
+
+
+def test_features_in_a_file_need_no_torch(folders: Folders, tmp_path: Path) -> None:
+    script = (
+        "import sys; from diptych.cli import main; assert not main(sys.argv[1:]); assert 'torch' not in sys.modules"
+    )
+    words = ["select", folders.photos, "--features", stored(folders, tmp_path / "f.npy"), "--budget", 3]
+    call = [sys.executable, "-c", script, *map(str, words), "--out", str(tmp_path / "sel")]
+    assert subprocess.run(call, check=False).returncode == 0
+
+
+def test_of_many_images_some_are_pictured(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    room = importlib.import_module("diptych.commands.select")
+    seen: dict[str, Any] = {}
+
+    def selection_map(features: NDArray[Any], marks: list[int], captions: list[str], *rest: Any) -> Any:
+        seen.update(features=features, marks=marks, captions=captions, of=rest[1])
+        return pictures.to_map(features, marks, captions, *rest)
+
+    monkeypatch.setattr(pictures, "to_map", pictures.selection_map, raising=False)
+    monkeypatch.setattr(pictures, "selection_map", selection_map)
+    monkeypatch.setattr(room, "PICTURED", 3)
+    monkeypatch.setattr(room, "DRAWN", 4)
+    file = stored(folders, tmp_path / "f.npy")
+    rows = [left for left, _ in select(folders, tmp_path / "sel", 5, "--features", file)]
+    assert "chosen.png and map.png show 3 of the 5 chosen images" in capsys.readouterr().err
+    assert seen["captions"] == [rows[0], rows[2], rows[4]]
+    assert seen["of"] == (12, 5)
+    features = np.load(file)
+    wanted = [features[int(name[5:8])].tolist() for name in seen["captions"]]
+    assert [seen["features"][mark].tolist() for mark in seen["marks"]] == wanted
+    assert len(seen["features"]) <= 4 + 3
+
+
+@pytest.mark.parametrize("kmeans", ["own", "faiss"])
+def test_a_large_file_by_either_k_means(
+    kmeans: str, folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kmeans == "faiss":
+        pytest.importorskip("faiss")
+    monkeypatch.setattr(kmedoids, "SMALL", 5)
+    file = stored(folders, tmp_path / "f.npy", "float16")
+    words = ("--features", file, "--kmeans", kmeans)
+    once, again = (select(folders, tmp_path / name, 3, *words) for name in ("one", "two"))
+    assert once == again
+    assert len(set(once)) == 3
+
+
+def test_faiss_that_is_missing(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(faiss_means, "find_spec", lambda _: None)
+    assert diptych("select", folders.photos, "--out", tmp_path / "sel", "--budget", 3, "--kmeans", "faiss") == 2
+    assert "pip install 'diptych[large]'" in said_one_line(capsys)
+    assert not (tmp_path / "sel").exists()

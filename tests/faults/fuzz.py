@@ -648,11 +648,37 @@ def safetensors_target(folder: Path) -> tuple[list[bytes], Read]:
     return seeds, read
 
 
+def features_target(folder: Path) -> tuple[list[bytes], Read]:
+    import numpy as np
+
+    from diptych.features.stored import check_numbers, names_of_rows, open_features
+
+    seeds = []
+    for array in (np.ones((3, 2), np.float16), np.eye(4, dtype=np.float32), np.zeros((2, 2)), np.array([[{}]])):
+        data = io.BytesIO()
+        np.save(data, array)
+        seeds += [b"\0" + data.getvalue()]
+    seeds += [b"\1a.png\nb.png\n", b"\1\xef\xbb\xbfc/d.png\r\na.png"]
+    path = folder / "f.npy"
+
+    def read(data: bytes) -> None:
+        """The first byte says whether it is the features or the list beside them."""
+        if data[:1] == b"\0":
+            path.write_bytes(data[1:])
+            check_numbers(path, open_features(path))
+        else:
+            path.with_suffix(".txt").write_bytes(data[1:])
+            assert len(names_of_rows(path, 2, ["a.png", "b.png", "c/d.png"], folder)) == 2
+
+    return seeds, read
+
+
 TARGETS: dict[str, Target] = {
     "image": Target("image", 0.05, image_target),
     "class_map": Target("image", 0.01, class_map_target),
     "pairs": Target("csv", 0.16, pairs_target),
-    "classes": Target("csv", 0.2, classes_target),
+    "classes": Target("csv", 0.18, classes_target),
+    "features": Target("npy", 0.02, features_target),
     "recipe": Target("yaml", 0.03, recipe_target),
     "merging": Target("yaml", 0.05, merging_target),
     "study": Target("yaml", 0.02, study_target),
@@ -725,6 +751,23 @@ ODD_VALUES: tuple[Any, ...] = (
     ),
 )
 WORDS = {
+    "npy": [
+        b"f2",
+        b"f4",
+        b"<",
+        b">",
+        b"O",
+        b"True",
+        b"(",
+        b",)",
+        b"-1",
+        b"0",
+        b"9" * 20,
+        b"'shape'",
+        b"1e9",
+        b"\r",
+        b"\n",
+    ],
     "csv": [
         b",",
         b";",
@@ -1136,6 +1179,7 @@ CHANGES: dict[str, Callable[[random.Random, bytes], bytes]] = {
     "json": change_lines,
     "zip": change_zip,
     "safetensors": change_safetensors,
+    "npy": lambda rng, data: change_bytes(rng, data, WORDS["npy"]),
     "files": change_file,
 }
 

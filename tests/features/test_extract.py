@@ -1,3 +1,6 @@
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +12,7 @@ from PIL import Image
 
 from diptych.cache import image_key
 from diptych.errors import DiptychError
-from diptych.features import BATCH, READERS, Extractor, descriptor, extract
+from diptych.features import BATCH, READERS, Extractor, descriptor, extract, table
 from diptych.features.cache import open_cache
 
 described: list[str] = []
@@ -72,6 +75,58 @@ def test_an_interrupted_extraction_goes_on(tmp_path: Path) -> None:
     described.clear()
     extract("descriptor", files, cache=tmp_path / "c")
     assert described == ["16.png", "17.png", "18.png", "19.png"]
+
+
+def test_too_many_for_the_memory_are_a_file_of_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = write(tmp_path, 40)
+    order = [*reversed(files), files[3], files[3]]
+    extract("descriptor", files[10:20], cache=tmp_path / "c")  # some are known before
+    monkeypatch.setattr(table, "IN_MEMORY", 0)
+    features = extract("descriptor", order, cache=tmp_path / "c")
+    assert isinstance(features, np.memmap)
+    assert features.tolist() == [[size, 7] for size in [*reversed(range(40)), 3, 3]]
+    assert len(described) == 40
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["features.sqlite"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from diptych.features import Extractor, extract, table
+
+table.IN_MEMORY = 0
+files = sorted(Path(sys.argv[1]).glob("*.png"), key=lambda file: int(file.stem))
+
+def describe(sizes):
+    print("described", *sizes, flush=True)
+    return np.array([[size, 7] for size in sizes], np.float32)
+
+def progress(done, total):
+    if done == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+extractor = Extractor("any", "any-1", "none", lambda batch: [file.stat().st_size for file in batch], describe)
+features = extract(extractor, files, cache=Path(sys.argv[1]) / "c", progress=progress)
+print(features.tolist() == [[size, 7] for size in range(40)])
+"""
+
+
+def test_an_extraction_into_a_file_goes_on_after_a_kill(tmp_path: Path) -> None:
+    write(tmp_path, 40)
+
+    def run(kill_at: int) -> subprocess.CompletedProcess[str]:
+        call = [sys.executable, "-c", KILLED, str(tmp_path), str(kill_at)]
+        return subprocess.run(call, stdout=subprocess.PIPE, text=True, check=False)
+
+    killed = run(32)
+    assert killed.returncode == -signal.SIGKILL
+    again = run(0)
+    assert again.stdout.splitlines() == ["described 32 33 34 35 36 37 38 39", "True"]
+    left = {path.name for path in (tmp_path / "c").iterdir()}
+    assert {name for name in left if not name.startswith("features.sqlite")} == set()
 
 
 def test_default_cache_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 import tracemalloc
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from scipy.spatial.distance import cdist
 from diptych.errors import DiptychError
 from diptych.selection import kmedoids, lloyd
 from diptych.selection.kmedoids import medoid, select
+from diptych.selection.rows import RowsOf
 
 
 def line(*positions: float) -> NDArray[np.float32]:
@@ -192,6 +194,93 @@ def test_a_large_set_in_a_file(kept: list[int], tmp_path: Path) -> None:
     chosen = select(mapped, 12, rng(3), kept)
     assert chosen.tolist() == select(features.astype(np.float32), 12, rng(3), kept).tolist()
     assert (features == mapped).all()
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("kept", [[], [0, 13]])
+@pytest.mark.parametrize("budget", [12, 250])
+def test_rows_of_a_file_are_chosen_from_as_a_copy_of_them(budget: int, kept: list[int], tmp_path: Path) -> None:
+    features = rng(4).normal(size=(500, 6)).astype(np.float16)
+    np.save(tmp_path / "features.npy", features)
+    rows = np.flatnonzero(rng(5).random(500) < 0.6)
+    some = RowsOf(np.load(tmp_path / "features.npy", mmap_mode="r"), rows)
+    assert select(some, budget, rng(3), kept).tolist() == select(features[rows], budget, rng(3), kept).tolist()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kept", [[], [7, 300]])
+def test_every_choice_is_the_medoid_of_its_cluster_whatever_the_chunks(
+    kept: list[int], seed: int, dtype: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # By brute force: of the rows that are in a cluster together none has a smaller sum of distances.
+    for name, number in {"SMALL": 100, "EXACT": 1000, "CHUNK_MIB": 0.01}.items():
+        monkeypatch.setattr(kmedoids, name, number)
+    monkeypatch.setattr(lloyd, "PART", 33)
+    groups = 4 * rng(seed).normal(size=(9, 5))[rng(seed + 1).integers(0, 9, 450) ** 2 // 9]  # of unequal size
+    features = (groups + rng(seed + 2).normal(size=(450, 5)) + 20).astype(dtype)
+    _check_medoids(features, kept, monkeypatch, rng(seed))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("width", [2, 8, 64])
+def test_the_medoid_of_a_large_cluster_is_exact(width: int, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, number in {"SMALL": 100, "EXACT": 300, "WITNESSES": 100, "CHUNK_MIB": 0.2}.items():
+        monkeypatch.setattr(kmedoids, name, number)
+    features = rng(seed).normal(size=(1200, width)).astype(np.float32)
+    features[:400] += 6
+    _check_medoids(features, [], monkeypatch, rng(seed), 3)
+
+
+def _check_medoids(
+    features: NDArray[Any],
+    kept: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    random: np.random.Generator,
+    budget: int = 11,
+) -> None:
+    seen: list[NDArray[np.int64]] = []
+    original = kmedoids._clusters
+
+    def watched(*values: Any) -> NDArray[np.int64]:
+        seen.append(original(*values))
+        return seen[0].copy()
+
+    monkeypatch.setattr(kmedoids, "_clusters", watched)
+    chosen = select(features, budget, random, kept)
+    numbers = features.astype(np.float64)
+    expected = set(kept)
+    for cluster in range(len(kept), budget):
+        rows = np.setdiff1d(np.flatnonzero(seen[0] == cluster), kept)
+        assert len(rows)
+        sums = cdist(numbers[rows], numbers[rows]).sum(1)
+        expected.add(int(rows[sums.argmin()]))
+    assert set(chosen.tolist()) == expected
+    assert len(chosen) == budget
+
+
+@pytest.mark.usefixtures("large")
+def test_given_rows_are_centres_of_a_large_set() -> None:
+    # Two groups; a row that is given in the one leaves the budget's other choice to the other.
+    features = (rng(0).normal(size=(600, 4)) + 50 * (np.arange(600) % 2)[:, None]).astype(np.float32)
+    for row in (0, 1):
+        (other,) = set(select(features, 2, rng(), [row]).tolist()) - {row}
+        assert other % 2 != row
+
+
+@pytest.mark.usefixtures("large")
+def test_the_seed_of_a_large_set_counts() -> None:
+    features = rng(1).normal(size=(700, 4)).astype(np.float32)
+    chosen = {tuple(select(features, 9, rng(seed)).tolist()) for seed in (1, 1, 2, 3)}
+    assert len(chosen) == 3
+
+
+def test_sums_of_a_large_set_of_float16_do_not_stop_growing(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 3000 rows around 40: in float16 their sum would be infinite, or stand still once it is 2048 times a row.
+    monkeypatch.setattr(kmedoids, "SMALL", 100)
+    features = (rng(2).normal(size=(3000, 3)) + 40).astype(np.float16)
+    centres = lloyd.lloyd(features, features[:1].astype(np.float32), fixed=0, rounds=3).centres
+    assert centres[0] == pytest.approx(features.astype(np.float64).mean(0), rel=1e-5)
 
 
 @pytest.mark.usefixtures("large")

@@ -7,6 +7,7 @@ all images of the folder, sorted by name as `list_images` sorts them.
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from diptych.reading import open_file, read_text
 
 PART = 10_000  # rows that are looked through at a time
 LARGEST = 1e15  # squares of greater numbers, added up, are beyond float32
+UNREADABLE = (*(OSError, ValueError, TypeError, OverflowError), *(SyntaxError, TokenError, RecursionError, MemoryError))
+"""What numpy raises for a damaged header, depending on the byte."""
 WANTED = "numpy.save an array (images, numbers) of float16 or float32"
 
 
@@ -46,7 +49,7 @@ def open_features(path: Path) -> NDArray[Any]:
             if held < shape[0] * shape[1] * dtype.itemsize:
                 raise DiptychError(f"{path}: is cut short, {held} bytes for the shape {shape}; write it again")
             return np.memmap(file, dtype, "r", file.tell(), shape)
-    except (OSError, ValueError, TypeError, OverflowError, RecursionError, MemoryError, SyntaxError) as problem:
+    except UNREADABLE as problem:
         raise DiptychError(f"{path}: cannot be read as features ({reason(problem)}); {WANTED}") from None
 
 

@@ -103,7 +103,7 @@ def _distances(
     """Of the rows, some at a time, to the others `(m, D)`, whose origin is in the middle `(D,)`: tables `(n, m)`."""
     from sklearn.metrics.pairwise import euclidean_distances
 
-    size = max(1, CHUNK_MIB * 2**20 // (8 * max(others.shape)))
+    size = max(1, int(CHUNK_MIB * 2**20) // (8 * max(others.shape)))  # float64 rows
     for start in range(0, len(rows), size):
         yield euclidean_distances(features[rows[start : start + size]] - middle, others)
 
@@ -115,7 +115,7 @@ def _clusters(features: Features, fixed: Rows, count: int, rng: np.random.Genera
     if size == len(features):
         return _k_means(at_least_float32(features), still, count, rng, RESTARTS).labels
     if kmeans == "faiss":
-        size = min(max(size, faiss_means.SAMPLE_MIB * 2**20 // (4 * features.shape[1])), len(features))
+        size = min(max(size, int(faiss_means.SAMPLE_MIB * 2**20) // (4 * features.shape[1])), len(features))
     sample = at_least_float32(features[np.sort(rng.choice(len(features), size, replace=False))])  # (size, D), a copy
     if kmeans == "faiss":
         centres: NDArray[Any] = faiss_means.centres(sample, still, count, int(rng.integers(2**31)))
