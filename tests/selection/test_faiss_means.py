@@ -36,12 +36,13 @@ def test_it_is_installed() -> None:
     faiss_means.check_installed()
 
 
-def test_centres_are_near_the_groups_and_those_that_are_still_stay() -> None:
+@pytest.mark.parametrize("seed", range(4))
+def test_centres_are_near_the_groups_and_those_that_are_still_stay(seed: int) -> None:
     corners = np.array([[0, 0], [0, 50], [50, 0], [50, 50]], np.float32) + 1000
     sample = (corners[np.arange(400) % 4] + rng().normal(size=(400, 2))).astype(np.float32)
-    assert cdist(corners, faiss_means.centres(sample.copy(), sample[:0], 4, 1)).min(1).max() < 0.5
+    assert cdist(corners, faiss_means.centres(sample.copy(), sample[:0], 4, seed)).min(1).max() < 0.5
     still = np.array([[1003, 1001], [1049, 1052]], np.float32)
-    centres = faiss_means.centres(sample.copy(), still, 4, 1)
+    centres = faiss_means.centres(sample.copy(), still, 4, seed)
     assert centres[:2].tolist() == still.tolist()
     assert cdist(corners[1:3], centres[2:]).min(1).max() < 0.5
 
