@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 
 from diptych.errors import DiptychError
 from diptych.selection import kmedoids, lloyd
-from diptych.selection.kmedoids import KMeans, medoid, select
+from diptych.selection.kmedoids import medoid, select
 from diptych.selection.rows import RowsOf
 
 
@@ -269,13 +269,10 @@ def test_given_rows_are_centres_of_a_large_set() -> None:
 
 
 @pytest.mark.usefixtures("large")
-@pytest.mark.parametrize("kmeans", ["own", "faiss"])
-def test_given_centres_of_a_large_set_do_not_move(kmeans: KMeans) -> None:
+def test_given_centres_of_a_large_set_do_not_move() -> None:
     # The line of the small set, each point twenty times: its comment says why 8, and what 9 would mean.
-    if kmeans == "faiss":
-        pytest.importorskip("faiss")
     features = np.repeat(line(0, 2, 2, 2, 2, 2, 2, 4.4, 4.45, 8, 9, 11), 20, axis=0)
-    assert features[select(features, 2, rng(), [0], kmeans), 0].tolist() == [0, 8]
+    assert features[select(features, 2, rng(), [0]), 0].tolist() == [0, 8]
 
 
 @pytest.mark.usefixtures("large")
