@@ -47,6 +47,14 @@ def test_centres_are_near_the_groups_and_those_that_are_still_stay(seed: int) ->
     assert cdist(corners[1:3], centres[2:]).min(1).max() < 0.5
 
 
+def test_centres_that_are_still_do_not_move_meanwhile() -> None:
+    # Around 0 stay the six 2s, and the others' mean is 7.37; were 0 to move to 1.71, 4.4 and 4.45 would follow it, and
+    # the mean of the rest is 9.33, whatever the first centres.
+    sample = np.array([0, 2, 2, 2, 2, 2, 2, 4.4, 4.45, 8, 9, 11], np.float32)[:, None]
+    found = {round(float(faiss_means.centres(sample.copy(), sample[:1], 2, seed)[1, 0]), 2) for seed in range(20)}
+    assert found == {7.37, 9.33}
+
+
 @pytest.mark.parametrize("kept", [[], [3, 200]])
 def test_the_same_seed_the_same_choice_and_no_worse_than_ours(kept: list[int]) -> None:
     features = (3 * rng(7).normal(size=(12, 5))[rng(8).integers(0, 12, 2000)] + rng(9).normal(size=(2000, 5))).astype(

@@ -232,6 +232,16 @@ def test_the_medoid_of_a_large_cluster_is_exact(width: int, seed: int, monkeypat
     _check_medoids(features, [], monkeypatch, rng(seed), 3)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_few_that_are_far_away_do_not_draw_the_medoid_to_them(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # By squared distances the likeliest of the many would be those on the side of the few.
+    for name, number in {"SMALL": 100, "EXACT": 150, "WITNESSES": 100}.items():
+        monkeypatch.setattr(kmedoids, name, number)
+    features = rng(seed).normal(size=(1200, 2)).astype(np.float32)
+    features[:300, 0] += 100
+    _check_medoids(features, [], monkeypatch, rng(seed), 1)
+
+
 def _check_medoids(
     features: NDArray[Any],
     kept: list[int],
