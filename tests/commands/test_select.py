@@ -264,11 +264,20 @@ def test_a_large_file_by_either_k_means(
     if kmeans == "faiss":
         pytest.importorskip("faiss")
     monkeypatch.setattr(kmedoids, "SMALL", 5)
+    by_faiss: list[int] = []
+    original = faiss_means.centres
+
+    def centres(sample: NDArray[Any], *rest: Any) -> NDArray[Any]:
+        by_faiss.append(len(sample))
+        return original(sample, *rest)
+
+    monkeypatch.setattr(faiss_means, "centres", centres)
     file = stored(folders, tmp_path / "f.npy", "float16")
     words = ("--features", file, "--kmeans", kmeans)
     once, again = (select(folders, tmp_path / name, 3, *words) for name in ("one", "two"))
     assert once == again
     assert len(set(once)) == 3
+    assert by_faiss == ([12, 12] if kmeans == "faiss" else [])
 
 
 def test_faiss_that_is_missing(
