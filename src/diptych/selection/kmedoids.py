@@ -112,12 +112,13 @@ def _clusters(features: Features, fixed: Rows, count: int, rng: np.random.Genera
     """k-means whose first centres stay at the rows `fixed`: the cluster of each row, `(N,)` in 0 .. count - 1."""
     still = at_least_float32(features[fixed])  # (len(fixed), D)
     size = min(max(SMALL, SAMPLED * count), len(features))
-    if size == len(features):
-        return _k_means(at_least_float32(features), still, count, rng, RESTARTS).labels
-    if kmeans == "faiss":
+    by_faiss = kmeans == "faiss" and len(features) > SMALL
+    if by_faiss:
         size = min(max(size, int(faiss_means.SAMPLE_MIB * 2**20) // (4 * features.shape[1])), len(features))
+    elif size == len(features):
+        return _k_means(at_least_float32(features), still, count, rng, RESTARTS).labels
     sample = at_least_float32(features[np.sort(rng.choice(len(features), size, replace=False))])  # (size, D), a copy
-    if kmeans == "faiss":
+    if by_faiss:
         centres: NDArray[Any] = faiss_means.centres(sample, still, count, int(rng.integers(2**31)))
     else:
         centres = _k_means(sample, still, count, rng, RESTARTS_SAMPLED, copy=False).centres
