@@ -266,18 +266,26 @@ def test_two_machines_meet(folders: Folders, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_evaluation_and_translation_are_those_of_one_process(trained: Path, folders: Folders, tmp_path: Path) -> None:
+def test_scores_translations_and_choices_are_those_of_one_process(
+    trained: Path, folders: Folders, tmp_path: Path
+) -> None:
     sides = ["--a", str(folders.val_photos), "--b", str(folders.val_labels)]
     found = {}
     for count in (1, 3):
         out = tmp_path / f"scores-{count}"
         words = ["-m", "diptych", "evaluate", str(trained), *sides, "--extractor", "descriptor", "--out", str(out)]
-        done = together(words, count)
+        cache = str(tmp_path / f"cache-{count}")
+        done = together(words, count, DIPTYCH_CACHE=cache)
         assert [code for code, _, _ in done] == [0] * count, done
         assert [bool(text) for _, text, _ in done] == [True] + [False] * (count - 1)
         found[count] = (out / "metrics.json").read_text(), sorted(p.name for p in out.rglob("*"))
         pictures = tmp_path / f"pictures-{count}"
         words = ["-m", "diptych", "translate", str(trained), str(folders.val_photos), "--out", str(pictures)]
         assert [code for code, _, _ in together(words, count)] == [0] * count
-        found[count] += ({path.name: path.read_bytes() for path in pictures.iterdir()},)
+        chosen = tmp_path / f"chosen-{count}"
+        words = ["-m", "diptych", "select", str(folders.photos), "--budget", "4", "--features", "descriptor"]
+        done = together([*words, "--out", str(chosen)], count, DIPTYCH_CACHE=cache)
+        assert [code for code, _, _ in done] == [0] * count, done
+        files = [*pictures.iterdir(), *chosen.iterdir()]
+        found[count] += ({path.name: path.read_bytes() for path in files},)
     assert found[3] == found[1]

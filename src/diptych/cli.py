@@ -266,7 +266,7 @@ def run(settings: Settings) -> int:
     with Watcher() as display:
         if isinstance(settings, SelectSettings):
             commands.select(settings, display)
-            answer = _next_after_select(settings)
+            answer = _next_after_select(settings) if speaks() else ""
         elif isinstance(settings, TranslateSettings):
             written = commands.translate(settings, display)
             answer = f"{len(written)} translated, in {settings.out}"

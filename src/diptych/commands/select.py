@@ -15,6 +15,7 @@ from diptych.features.stored import check_numbers, is_stored, names_of_rows, ope
 from diptych.files import check_out, write_png
 from diptych.images import list_images, read_view
 from diptych.pairs import read_rows, same_stem, write_pairs
+from diptych.processes import agree, by_first, is_first, joined
 from diptych.selection import SELECTORS, kmedoids
 from diptych.selection.faiss_means import check_installed
 from diptych.selection.lloyd import at_least_float32
@@ -32,15 +33,25 @@ def select(settings: SelectSettings, display: Display | None = None) -> Path:
     are chosen first and written to unpaired.csv. Either choice starts from the seed anew, so that pairs.csv is the one
     of two calls, the second within the selection of the first.
 
-    Of images whose features come in a file only those that are pictured are opened.
+    Of images whose features come in a file only those that are pictured are opened. Several processes share the
+    features out; the first chooses.
     """
-    display = display or Silent()
-    out, folder = settings.out, settings.photos
+    with joined("selecting"):
+        agree("their settings", settings.model_dump(mode="json"))
+        by_first(lambda: _check_out(settings.out))
+        return _select(settings, display or Silent())
+
+
+def _check_out(out: Path) -> None:
     written = ("pairs.csv", "unpaired.csv", "chosen.png", "map.png")
     there = [str(out / name) for name in written if (out / name).exists()]
     if there:
         raise DiptychError(f"{there[0]} exists, and pairs.csv may hold your partners; choose another --out")
     check_out(out)
+
+
+def _select(settings: SelectSettings, display: Display) -> Path:
+    out, folder = settings.out, settings.photos
     if settings.kmeans == "faiss":
         check_installed()
     images = list_images(folder)
@@ -90,6 +101,7 @@ def select(settings: SelectSettings, display: Display | None = None) -> Path:
     if settings.partners is not None:
         partners = same_stem(names, list_images(settings.partners), settings.partners)
 
+    agree("the images that they see", names)
     features: Features  # (N, D)
     if file is not None:
         check_numbers(file, stored, lambda done, total: display.count("features read", done, total))
@@ -104,6 +116,8 @@ def select(settings: SelectSettings, display: Display | None = None) -> Path:
             device=str(device_named(settings.device)),
             progress=lambda done, total: display.count(f"{settings.features} features", done, total),
         )
+    if not is_first():
+        return out / "pairs.csv"
     selector = SELECTORS[settings.selector]
     if settings.selector == "kmedoids":
         selector = partial(kmedoids.select, kmeans=settings.kmeans)

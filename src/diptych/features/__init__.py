@@ -14,6 +14,7 @@ from diptych.cache import default_folder, image_key, in_parts
 from diptych.errors import DiptychError
 from diptych.features.cache import open_cache
 from diptych.features.table import Table
+from diptych.processes import gathered, this_process
 
 BATCH = 16  # images; what was finished survives an interruption in steps of this
 READERS = 2  # threads that read images while a network is at work
@@ -72,8 +73,8 @@ def extract(
     """Features of image files, a row each, float32 `(N, D)`, finite; too many for the memory are a map of a file.
 
     `extractor` is a loaded one, or the name of one as for `load_extractor`. Only images whose content was not met
-    before are computed; the rest comes from the folder `cache`. `progress(done, total)` is told after each batch how
-    many of the different images have their features.
+    before are computed, shared out over the processes; the rest comes from the folder `cache`. `progress(done, total)`
+    is told after each batch how many of the different images have their features.
 
     Raises `DiptychError` for an image that cannot be read, weights that cannot be had or used, and a cache that cannot
     be written.
@@ -95,23 +96,35 @@ def extract(
             for key, numbers in known.items():
                 table.put(rows_of[key], numbers)
             missing += [key for key in part if key not in known]
+        # In the same batches for all, however many processes there are: so the numbers are the same to the last digit.
+        lacking = set[bytes]().union(*gathered(missing))
+        missing = [key for key in rows_of if key in lacking]
         batches = [missing[start : start + BATCH] for start in range(0, len(missing), BATCH)]
         done = len(rows_of) - len(missing)
-        inputs = _read_ahead(extractor.read, ([files[rows_of[key][0]] for key in batch] for batch in batches))
-        for batch, read in zip(batches, inputs, strict=True):
-            features = extractor.describe(read)  # (B, D)
-            if not np.isfinite(features).all():
-                raise DiptychError(
-                    f"{extractor.name}: gives features that are not finite; its weights are broken, use others"
-                )
-            new = dict(zip(batch, features, strict=True))
-            store.add(new)
+        here = this_process()
+        mine = batches[here.rank :: here.size]
+        inputs = _read_ahead(extractor.read, ([files[rows_of[key][0]] for key in batch] for batch in mine))
+        for number in range(0, len(batches), here.size):
+            own = batches[number + here.rank : number + here.rank + 1]
+            new: dict[bytes, NDArray[np.float32]] = {}
+            for computed in gathered(_described(extractor, own[0], next(inputs)) if own else {}):
+                new |= computed
+            if here.local == 0:
+                store.add(new)
             for key, numbers in new.items():
                 table.put(rows_of[key], numbers)
             done += len(new)
             if progress:
                 progress(done, len(rows_of))
     return table.array()
+
+
+def _described(extractor: Extractor, images: Sequence[bytes], read: Any) -> dict[bytes, NDArray[np.float32]]:
+    """The features `(D,)` of a batch that was read, by the keys of its images."""
+    features = extractor.describe(read)  # (B, D)
+    if not np.isfinite(features).all():
+        raise DiptychError(f"{extractor.name}: gives features that are not finite; its weights are broken, use others")
+    return dict(zip(images, features, strict=True))
 
 
 def _read_ahead(read: Callable[[Sequence[Path]], Any], batches: Iterable[Sequence[Path]]) -> Iterator[Any]:
