@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 
 from conftest import Folders
 from diptych.errors import DiptychError
+from diptych.features import extract
 from diptych.processes import Process, launched, shared_out
 from several import start, together
 
@@ -85,6 +87,37 @@ def test_work_is_shared_out(tmp_path: Path) -> None:
         f"{squares} [1, 4] [0, 1, 2] 0\nfound four\n",
         f"{squares} [2, 5] [0, 1, 2] 0\ntold four\n",
     ]
+
+
+EXTRACTED = """
+import sys
+from pathlib import Path
+import numpy as np
+from diptych import features
+from diptych.processes import joined
+features.BATCH = 2
+files = sorted(Path(sys.argv[1]).iterdir())
+out = Path(sys.argv[2])
+with joined("test") as here:
+    told = []
+    cache = out / f"cache-{here.rank % 2}"
+    found = features.extract("descriptor", files, cache=cache, progress=lambda *done: told.append(done))
+    np.save(out / f"{here.rank}.npy", found)
+    print(told)
+"""
+
+
+def test_features_are_those_of_one_process(folders: Folders, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(EXTRACTED)
+    files = sorted(folders.photos.iterdir())
+    alone = extract("descriptor", files, cache=tmp_path / "cache")
+    extract("descriptor", files[3:6], cache=tmp_path / "cache-1")  # the second process, on another machine, knows some
+    done = together([str(script), str(folders.photos), str(tmp_path)], 3)
+    assert [out for _, out, _ in done] == ["[(6, 12), (12, 12)]\n"] * 3, done
+    for rank in range(3):
+        assert np.array_equal(np.load(tmp_path / f"{rank}.npy"), alone)
+    assert len(extract("descriptor", files, cache=tmp_path / "cache-0")) == 12
 
 
 def recipe(folders: Folders, **changes: Any) -> dict[str, Any]:
