@@ -348,6 +348,23 @@ def test_a_mixed_batch_has_its_pairs_first(tmp_path: Path) -> None:
     assert together < 10  # of 30 unpaired rows, which share crop and flip by chance alone: 1 in 40
 
 
+@pytest.mark.parametrize("rhythm", ["passes", "phases", "mixed", "pairs", "unpaired"])
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_out_the_rows_of_every_batch(tmp_path: Path, rhythm: str, processes: int) -> None:
+    dataset = make_dataset(tmp_path, counts=(9, 12), pairs=((0, 0), (1, 1), (2, 5)), unpaired=rhythm != "pairs")
+    whole = make_batches(dataset, rhythm, batch_size=2 * processes)
+    shares = [make_batches(dataset, rhythm, batch_size=2 * processes, share=(r, processes)) for r in range(processes)]
+    for step in range(9):
+        batch, parts = whole.at(step), [share.at(step) for share in shares]
+        each = batch.n_pairs // processes
+        assert [part.n_pairs for part in parts] == [each] * processes
+        for side in ("a", "b"):
+            rows = [getattr(part, side) for part in parts]
+            assert [len(images) for images in rows] == [2] * processes
+            again = torch.cat([images[:each] for images in rows] + [images[each:] for images in rows])
+            assert torch.equal(again, getattr(batch, side))
+
+
 def test_unpaired_images_may_come_from_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "pairs").mkdir()
     (tmp_path / "elsewhere").mkdir()
