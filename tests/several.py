@@ -106,7 +106,9 @@ def five_steps(folders: Path, case: Mapping[str, Any], batch_size: int) -> dict[
         batch: Batch = training.batches.at(step)
         batch = replace(batch, a=batch.a.double(), b=batch.b.double())
         taken = take_step(method, optimisers, batch, 1e-3, clip=settings.optim.clip)
-        found |= {f"term {step} {name}": torch.tensor(value).double() for name, value in taken.terms.items()}
+        found |= {
+            f"term {step} {name}": torch.tensor(value, dtype=torch.float64) for name, value in taken.terms.items()
+        }
         for name, network in method.networks.items():
             for parameter, tensor in network.named_parameters():
                 if tensor.grad is not None:
