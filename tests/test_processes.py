@@ -208,6 +208,11 @@ def test_a_run_of_two_processes_stops_resumes_and_changes_their_number(folders: 
     assert whole[1][1] == ""  # the first alone speaks
     assert "Trained to step 12" in whole[0][1]
     own = {name.split()[0]: state for name, state in weights(tmp_path / "whole").items() if name.endswith("/torch_rng")}
+    training = tmp_path / "whole" / "checkpoints" / "00000012" / "training"
+    pools = [
+        json.loads((training / f"{name}.json").read_text())["by_name"]["method"] for name in ("state", "process-1")
+    ]
+    assert pools[0] != pools[1]
     assert not torch.equal(own["training/state.safetensors"], own["training/process-1.safetensors"])
     assert len((tmp_path / "whole" / "log.jsonl").read_text().splitlines()) == 6 + 3  # terms and validations
 
