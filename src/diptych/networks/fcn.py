@@ -95,7 +95,8 @@ class FCN8s(nn.Module):
     def _fc6(self, pool5: Tensor) -> Tensor:
         # On maps smaller than the padding torch's bf16 gradient of the weights holds memory that nobody wrote (torch
         # 2.13, on processors): those go in float32.
-        small = pool5.dtype == torch.bfloat16 and min(pool5.shape[2:]) < 3
+        seen_whole = isinstance(pool5, Tensor)  # and not in tiles, by which nothing is trained
+        small = seen_whole and pool5.dtype == torch.bfloat16 and min(pool5.shape[2:]) < 3
         with torch.autocast("cpu", enabled=False) if small else nullcontext():
             out: Tensor = self.fc6(pool5.float() if small else pool5)
         return out
