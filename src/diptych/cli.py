@@ -53,7 +53,7 @@ from diptych.config import (
 )
 from diptych.errors import DiptychError, nearest, one_line
 from diptych.pairs import read_rows
-from diptych.processes import ToldError, launched, leave
+from diptych.processes import LostError, ToldError, launched, leave
 from diptych.recipes import load_settings, read_recipe, recipe_file, settings_from
 
 
@@ -96,17 +96,21 @@ def _main(argv: list[str] | None) -> int:
     speaking = True  # of several processes the first does, and the one that something happens to
     try:
         if argv == ["--version"]:
-            print(f"diptych {__version__}")
+            say(f"diptych {__version__}")
             return 0
         speaking = speaks()
-        settings = parse(argv)
+        with contextlib.nullcontext() if speaking else contextlib.redirect_stdout(io.StringIO()):  # for --help
+            settings = parse(argv)
         _check_launch(settings)
-        speaking = True
         return run(settings)
-    except ToldError:
+    except LostError as problem:
+        print(f"diptych: error: {problem}", file=sys.stderr)
         return 2
     except DiptychError as problem:
-        if speaking:
+        if not speaking or isinstance(problem, ToldError):
+            # The launcher ends this process as soon as another has ended, which says the same, or why.
+            time.sleep(SECONDS_TO_BE_TOLD)
+        if not isinstance(problem, ToldError):
             print(f"diptych: error: {problem}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -120,6 +124,7 @@ def _main(argv: list[str] | None) -> int:
         return 2
 
 
+SECONDS_TO_BE_TOLD = 5.0
 SHARED = (TrainSettings, ResumeSettings, TranslateSettings, EvaluateSettings, SelectSettings)
 """The commands whose work several processes share."""
 

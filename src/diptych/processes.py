@@ -7,6 +7,7 @@ first: it alone writes, prints and shows progress.
 
 import os
 import re
+import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 from diptych.errors import DiptychError
 
 T = TypeVar("T")
+LONGEST_MEETING = timedelta(minutes=10)
 MOST_WAIT = timedelta(hours=2)  # for the slowest: the first process may read a million heads of images alone
 OTHER_LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")  # which tell no meeting point
 
@@ -86,6 +88,19 @@ def restarts() -> int:
     return int(count) if count.isdecimal() else 0
 
 
+def launch() -> str:
+    """What tells this launch of torchrun, with all its restarts, from others."""
+    run = os.environ.get("TORCHELASTIC_RUN_ID", "")
+    if _on_one_machine():
+        return f"{run} {socket.gethostname()} {os.getppid()}"
+    named = run not in ("", "none")
+    return run if named else f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+
+
+def _on_one_machine() -> bool:
+    return os.environ.get("GROUP_WORLD_SIZE") == "1"
+
+
 @contextmanager
 def joined(work: str) -> Iterator[Process]:
     """Meet the other processes for the block; `work` names what is done in it, which all must agree on.
@@ -99,10 +114,17 @@ def joined(work: str) -> Iterator[Process]:
         return
     import torch
     import torch.distributed as dist
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
 
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        dist.init_process_group(backend, rank=here.rank, world_size=here.size, timeout=MOST_WAIT)
+        store, _, _ = next(rendezvous("env://", here.rank, here.size, timeout=LONGEST_MEETING))
+        # torchrun keeps the store over restarts, with the addresses of processes that are dead. Each machine counts its
+        # own restarts, so that several count who comes.
+        attempt = restarts() if _on_one_machine() else (store.add("diptych", 1) - 1) // here.size
+        store = PrefixStore(f"diptych-{attempt}", store)
+        dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.size, timeout=MOST_WAIT)
     except (RuntimeError, ValueError) as problem:
         raise LostError(
             f"process {here.rank} of {here.size} did not meet the others at {os.environ['MASTER_ADDR']}:"
@@ -185,6 +207,16 @@ def by_first(work: Callable[[], T]) -> T:
     return result  # type: ignore[return-value]
 
 
+def first_alone(work: Callable[[], T]) -> T:
+    """`work()` of every process, of the first before the others: they find in the cache what it has met.
+
+    Its `DiptychError` is raised in every one.
+    """
+    done: list[T] = []
+    by_first(lambda: done.append(work()))
+    return done[0] if done else work()
+
+
 def agree(what: str, value: Any) -> None:
     """Raises `DiptychError` where `value`, a plain one, is not the same in every process; `what` names it."""
     others = [rank for rank, theirs in enumerate(gathered(value)) if theirs != value]
@@ -200,26 +232,15 @@ def shared_out(
 ) -> list[T]:
     """`work(thing)` for each of `things`, in order, in every process: each does every `size`-th.
 
-    `progress(done, total)` is told how many of all are done, taking the others to be as far. An exception in one
-    process is raised in every one.
+    `progress(done, total)` is told how many of all are done, taking the others to be as far. An exception is raised at
+    once, in its process alone; the others find it gone.
     """
     mine: list[T] = []
-    failed: DiptychError | None = None
     for thing in things[_this.rank :: _this.size]:
-        try:
-            mine.append(work(thing))
-        except DiptychError as problem:
-            failed = problem
-            break
+        mine.append(work(thing))
         if progress is not None:
             progress(min(len(mine) * _this.size, len(things)), len(things))
-    everyone = gathered((mine, failed))
-    if failed is not None:
-        raise failed
-    for _, failure in everyone:
-        if failure is not None:
-            raise ToldError(str(failure))
-    return interleaved([answers for answers, _ in everyone])
+    return interleaved(gathered(mine))
 
 
 def interleaved(by_process: Sequence[Sequence[T]]) -> list[T]:

@@ -78,6 +78,7 @@ class RunRecord(Saved):
     """run.json: what a resumption compares with, and those that there were."""
 
     data_sha256: dict[str, str] = {}
+    launch: str | None = None
     resumed: tuple[dict[str, Any], ...] = ()
 
 

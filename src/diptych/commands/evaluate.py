@@ -109,9 +109,12 @@ def _scratch(out: Path | None) -> Iterator[Path]:
         return
 
     def make() -> str:
-        if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-        return mkdtemp(prefix=PART if out is not None else "diptych-", dir=out and out.absolute())
+        if out is None:
+            return mkdtemp(prefix="diptych-")
+        folder = out.absolute() / f"{PART}evaluate"  # its name is known, as a killed process leaves it behind
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return str(folder)
 
     folder = Path(by_first(make))
     try:

@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 
@@ -15,11 +15,20 @@ from diptych.dataset import Dataset
 from diptych.display import Display, Silent
 from diptych.errors import DiptychError
 from diptych.files import alone_in, check_out, write_json, write_text
-from diptych.processes import agree, by_first, is_first, joined, restarts, this_process, wait
+from diptych.processes import (
+    agree,
+    by_first,
+    first_alone,
+    gathered,
+    is_first,
+    joined,
+    launch,
+    restarts,
+    this_process,
+    wait,
+)
 from diptych.recipes import load_settings
 from diptych.saved import Data, RunRecord, read_record
-
-T = TypeVar("T")
 
 
 def train(
@@ -33,7 +42,7 @@ def train(
     """
     display = display or Silent()
     with joined(f"training in {settings.out}"):
-        if restarts() and by_first(lambda: (settings.out / "run.json").exists()):
+        if max(gathered(restarts())) and by_first(lambda: _was_begun_by_this_launch(settings.out)):
             return resume(ResumeSettings(run=settings.out), display, stop)
         return settings.out, _train(settings, display, stop)
 
@@ -48,7 +57,7 @@ def _train(settings: TrainSettings, display: Display, stop: Callable[[], bool]) 
     agree("their settings", settings.model_dump(mode="json"))
     settings = by_first(lambda: _checked(resolve(settings)))
     device = device_named(settings.device)
-    dataset = _first_alone(lambda: open_dataset(settings, display))
+    dataset = first_alone(lambda: open_dataset(settings, display))
     agree("the images that they see", dataset.to_record())
     if settings.compile and (problem := why_not(device)) is not None:
         raise DiptychError(f"--compile: {problem}; mend that, or leave it out")
@@ -66,6 +75,7 @@ def _train(settings: TrainSettings, display: Display, stop: Callable[[], bool]) 
                 "format": 1,
                 **made_with(device),
                 "started": _now(),
+                **_launched(),
                 "seed": settings.seed,
                 "precision": training.precision,
                 "compiled": training.compiled,
@@ -83,24 +93,33 @@ def _checked(settings: TrainSettings) -> TrainSettings:
     return settings
 
 
-def _first_alone(work: Callable[[], T]) -> T:
-    """`work()` of every process; the first does it before the others, which find in the cache what it has met."""
-    done = work() if is_first() else None
-    wait()
-    return work() if done is None else done
+def _was_resumed_by_this_launch(run: Path) -> bool:
+    file = run / "run.json"
+    resumed = read_record(file, RunRecord).resumed if file.exists() else ()
+    return bool(resumed) and resumed[-1].get("launch") == launch()
+
+
+def _was_begun_by_this_launch(out: Path) -> bool:
+    file = out / "run.json"
+    return file.exists() and read_record(file, RunRecord).launch == launch()
 
 
 @contextmanager
 def _held(folder: Path, command: str) -> Iterator[None]:
     """In the block the folder, made where it is missing, belongs to the processes of this training."""
-    if not is_first():
-        wait()
+    with ExitStack() as stack:
+
+        def hold() -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(alone_in(folder, command))
+
+        by_first(hold)
         yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with alone_in(folder, command):
-        wait()
-        yield
+
+
+def _launched() -> dict[str, str]:
+    """Of several processes, by what launch of theirs: it may start them again."""
+    return {"launch": launch()} if this_process().size > 1 else {}
 
 
 def _now() -> str:
@@ -133,6 +152,8 @@ def _resume(settings: ResumeSettings, display: Display, stop: Callable[[], bool]
 
     folder = settings.run
     check_out(folder)
+    if max(gathered(restarts())) and by_first(lambda: _was_resumed_by_this_launch(folder)):
+        settings = settings.model_copy(update={"from_step": None, "lr_scale": None})  # that has been done
     old = resolve(load_settings(folder))  # which checks them: they may come from anyone
     changes: dict[str, Any] = {"out": folder.absolute()}
     if settings.steps is not None:
@@ -162,7 +183,7 @@ def _resume(settings: ResumeSettings, display: Display, stop: Callable[[], bool]
         display.note(f"{folder.name}: goes on uncompiled, so that last digits may differ from here on: {problem}")
         now = now.model_copy(update={"compile": False})
     record = read_record(folder / "data.json", Data)
-    dataset = _first_alone(lambda: reopen_dataset(now, record.model_dump(), display))
+    dataset = first_alone(lambda: reopen_dataset(now, record.model_dump(), display))
     agree("the settings or images that they see", [now.model_dump(mode="json"), dataset.to_record(), done])
     if checkpoint is not None:
         training = make_training(
@@ -219,7 +240,7 @@ def _note_resumption(
     places = changed_places(record.data_sha256, data_digest(files_of(settings, dataset)))
     if places:
         display.note(f"{name}: the files of {', '.join(places)} have changed since the run began; it goes on with them")
-    again = {"at": _now(), "step": training.step, "lr": settings.optim.lr, "changed": changed + places}
+    again = {"at": _now(), "step": training.step, "lr": settings.optim.lr, "changed": changed + places, **_launched()}
     write_json(settings.out / "run.json", record.model_dump() | {"resumed": [*record.resumed, again]})
 
 

@@ -44,7 +44,7 @@ class BatchNorm(nn.BatchNorm2d):
         known = self.running_mean.clone()
         mean = mean - known
         mean, square = over_all_rows(torch.stack([mean, variance + mean.square()])).unbind()
-        mean, variance = mean + known, square - mean.square()
+        mean, variance = mean + known, (square - mean.square()).clamp_min(0)
         with torch.no_grad():
             number = x.numel() // x.shape[1] * this_process().size
             self.num_batches_tracked.add_(1)
