@@ -44,11 +44,17 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def start(words: Sequence[str], count: int, **environment: str) -> list[subprocess.Popen[str]]:
-    """`python *words` in `count` processes that know where to meet."""
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+        port: int = found.getsockname()[1]
+        return port
+
+
+def start(words: Sequence[str], count: int, **environment: str) -> list[subprocess.Popen[str]]:
+    """`python *words` in `count` processes that know where to meet."""
+    port = free_port()
     return [
         subprocess.Popen(
             [sys.executable, *words],

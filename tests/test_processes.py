@@ -19,7 +19,7 @@ from conftest import Folders
 from diptych.errors import DiptychError
 from diptych.features import extract
 from diptych.processes import Process, launched, shared_out
-from several import start, together
+from several import free_port, start, together
 
 MEETING = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 
@@ -327,7 +327,7 @@ def test_two_machines_go_on_after_a_kill(folders: Folders, tmp_path: Path) -> No
     whole = together(train(tmp_path, values, "whole"), 2)
     assert [code for code, _, _ in whole] == [0, 0]
     flags = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", tmp_path.name]
-    flags = [*flags, "--rdzv-endpoint", "127.0.0.1:29511", "--max-restarts", "1"]
+    flags = [*flags, "--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--max-restarts", "1"]
     agents = [torchrun(train(tmp_path, values, "machines"), *flags) for _ in range(2)]
     kill_after(tmp_path / "machines", 10, rank=1)
     done = ended(*agents)
