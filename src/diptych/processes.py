@@ -132,10 +132,6 @@ def joined(work: str) -> Iterator[Process]:
         ) from None
     _this = here
     try:
-        if dist.get_world_size() != here.size:
-            raise DiptychError(
-                f"WORLD_SIZE is {here.size}, but {dist.get_world_size()} processes see each other; start them anew"
-            )
         agree("what they are started for", work)
         yield here
     finally:
@@ -198,8 +194,6 @@ def by_first(work: Callable[[], T]) -> T:
         try:
             outcome = work(), None
         except DiptychError as problem:
-            if _this.size == 1:
-                raise
             outcome = None, problem
     result, failure = gathered(outcome)[0]
     if failure is not None:

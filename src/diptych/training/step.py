@@ -115,8 +115,9 @@ def _take_step(
         optimiser.zero_grad()
         (weights * values).sum().backward()  # type: ignore[no-untyped-call]
         parameters = [p for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
-        average([p.grad for p in parameters if p.grad is not None])
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        average(gradients)
+        norm = torch.nn.utils.get_total_norm(gradients)
         if not norm.isfinite():
             with computing_in(precision, device):
                 again = method.translate(batch) if phase == "generators" else detached
