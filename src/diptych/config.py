@@ -521,7 +521,7 @@ class StudySettings(Settings):
     study: Annotated[Positional[str], arg(metavar="FILE|NAME")]
     """YAML file of a study, or one that comes with diptych (a wrong name lists them all)."""
     out: Path
-    """Folder of the study: selections, runs, scores, table.md, table.csv, table.json and index.html."""
+    """Folder of the study: selections, runs, scores, table.md, table.csv, table.json, curves as SVG and index.html."""
     only: Annotated[tuple[str, ...], shown("PATTERN ...")] = ()
     """Work on the runs alone whose names match one of these patterns, such as 'hybrid--*'; the table shows all."""
     dry_run: bool = False

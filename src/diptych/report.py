@@ -105,7 +105,7 @@ def write_page(
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escaped(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{escaped(title)}</title>\n<style>{_palette()}{STYLE}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(part for part in body if part)
         + "\n</main>\n</body>\n</html>\n"
     )
@@ -349,19 +349,26 @@ def escaped(text: str) -> str:
     return html.escape(text, quote=True)
 
 
+LIGHT = {
+    "paper": "#fbfaf8", "card": "#ffffff", "ink": "#1f2023", "soft": "#6b6d73", "rule": "#e6e3dc",
+    "s0": "#2f6db3", "s1": "#cf6a1f", "s2": "#2f8f63", "s3": "#a8427c",
+    "s4": "#7458b8", "s5": "#94790f", "s6": "#2b8d98", "s7": "#b5403a",
+}  # fmt: skip
+DARK = {
+    "paper": "#16171a", "card": "#1e2024", "ink": "#e9e7e2", "soft": "#989a9f", "rule": "#33353a",
+    "s0": "#7fb2ea", "s1": "#f0a061", "s2": "#74c99d", "s3": "#e08dbb",
+    "s4": "#b4a0ea", "s5": "#d6bd57", "s6": "#72c6d0", "s7": "#ec8a83",
+}  # fmt: skip
+"""Colours of a page by day and by night; those of curves are s0, s1, ..."""
+
+
+def _palette() -> str:
+    """The colours as variables of CSS."""
+    day, night = ("; ".join(f"--{name}: {colour}" for name, colour in of.items()) for of in (LIGHT, DARK))
+    return f":root {{ {day} }} @media (prefers-color-scheme: dark) {{ :root {{ {night} }} }}"
+
+
 STYLE = """
-:root {
-  --paper: #fbfaf8; --card: #ffffff; --ink: #1f2023; --soft: #6b6d73; --rule: #e6e3dc;
-  --s0: #2f6db3; --s1: #cf6a1f; --s2: #2f8f63; --s3: #a8427c;
-  --s4: #7458b8; --s5: #94790f; --s6: #2b8d98; --s7: #b5403a;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --paper: #16171a; --card: #1e2024; --ink: #e9e7e2; --soft: #989a9f; --rule: #33353a;
-    --s0: #7fb2ea; --s1: #f0a061; --s2: #74c99d; --s3: #e08dbb;
-    --s4: #b4a0ea; --s5: #d6bd57; --s6: #72c6d0; --s7: #ec8a83;
-  }
-}
 .c0 { --c: var(--s0) } .c1 { --c: var(--s1) } .c2 { --c: var(--s2) } .c3 { --c: var(--s3) }
 .c4 { --c: var(--s4) } .c5 { --c: var(--s5) } .c6 { --c: var(--s6) } .c7 { --c: var(--s7) }
 * { box-sizing: border-box }

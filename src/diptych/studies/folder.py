@@ -1,7 +1,7 @@
 """The folder of a study: what is done is read off it, never remembered, so that any instant may be the last.
 
 study.yaml  selections/NAME/  settings/NAME.yaml  runs/NAME/  scores/NAME/metrics.json  logs/NAME.txt
-failed/NAME.txt  table.md  table.csv  table.json  index.html
+failed/NAME.txt  table.md  table.csv  table.json  METRIC-by-AXIS.svg  index.html
 """
 
 import os
@@ -19,7 +19,7 @@ from diptych.saved import Checkpoints, read_record
 from diptych.studies import read_study
 from diptych.studies.plan import Plan, Run, folder_of, make_plan
 
-KEPT = ("scores", "table.md", "table.csv", "table.json")
+KEPT = ("scores", "table.md", "table.csv", "table.json", "*-by-*.svg")
 """What is worth keeping of a finished study, where its runs are cleared away."""
 TAIL = 8192  # bytes at the end of a log, more than its last line
 
@@ -115,7 +115,7 @@ def open_study(plan: Plan, out: Path) -> None:
                 scored_anew.append(run)
         for run in scored_anew:
             score_file(out, run).unlink(missing_ok=True)
-    elif any(not path.name.startswith(".") and path.name not in KEPT for path in out.iterdir()):
+    elif not all(path.name.startswith(".") or any(map(path.match, KEPT)) for path in out.iterdir()):
         raise DiptychError(f"{out}: holds something that is no study; choose another --out")
     write_text(record, yaml.safe_dump(plan.to_study(), sort_keys=False, allow_unicode=True))
 

@@ -12,6 +12,7 @@ from diptych.files import alone_in
 from diptych.images import real_path
 from diptych.recipes import lay_over
 from diptych.studies import read_study, study_file
+from diptych.studies.curves import charts_of, write_svg
 from diptych.studies.folder import open_study, state_of
 from diptych.studies.page import write_study_page
 from diptych.studies.plan import DATA, Plan, Run, make_plan, spelled_out
@@ -37,7 +38,7 @@ def plan_of(settings: StudySettings) -> Plan:
 
 
 def study(settings: StudySettings, display: Display | None = None) -> Outcome:
-    """Do what is left of a study; the table and the page are written whatever happens, by all scores there are.
+    """Do what is left of a study; table, charts and page are written whatever happens, by all scores there are.
 
     Raises `DiptychError`, one line, for anything wrong in the study, before its first run.
     """
@@ -74,6 +75,8 @@ def study(settings: StudySettings, display: Display | None = None) -> Outcome:
         finally:
             lines = collect(plan, out)
             write_table(plan, lines, out)
+            for chart in charts_of(plan, lines):
+                write_svg(chart, out)
             page = write_study_page(plan, lines, out)
     check_metrics(plan, lines)
     return Outcome(page, (out / "table.md").read_text(encoding="utf-8"), errors, len(chosen))
