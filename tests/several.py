@@ -39,6 +39,7 @@ CASES: dict[str, dict[str, Any]] = {
     "shukla-paired": {"method": "shukla", "pairs": "all", "unpaired": "none"},
     "shukla-unpaired": {"method": "shukla", "pairs": "none"},
     "shukla-mixed": {"method": "shukla", "pairs": "4", "rhythm": "mixed", "adversarial": "ralsgan"},
+    "shukla-classes": {"method": "shukla", "pairs": "4", "rhythm": "mixed", "loss": "cross_entropy"},
     "tripathy-phases": {"method": "tripathy", "pairs": "4", "paired_steps": 2},
     "tripathy-mixed": {"method": "tripathy", "pairs": "4", "rhythm": "mixed", "norm": "batch"},
 }

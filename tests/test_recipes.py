@@ -19,6 +19,7 @@ from diptych.recipes import read_recipe, recipe_file, settings_from, shipped_rec
 RECIPES = shipped_recipes()
 
 RESNET_9 = 11_378_179  # published for the generator of CycleGAN
+RESNET_9_OF_19_CLASSES = RESNET_9 + 16 * 64 * 49 + 16  # 19 logits in place of 3 colours
 UNET_256 = 54_413_955  # published as 54.41 M
 UNET_256_WITHOUT_SKIPS = 39_075_459  # half the input channels of 7 of its 8 transposed convolutions
 PATCH_70 = 2_764_737  # published for the judge of CycleGAN
@@ -39,7 +40,8 @@ UCSD_UNPAIRED |= dict.fromkeys(("judge_a", "judge_b"), PATCH_70 + BATCH_NORM)
 PARAMETERS = {
     "pix2pix": PIX2PIX,
     "pix2pix-label-to-photo": {"b_to_a": UNET_256, "judge_a_given_b": PATCH_70_GIVEN + BATCH_NORM},
-    "supervised": {"a_to_b": RESNET_9 + 16 * 64 * 49 + 16},  # 19 logits in place of 3 colours
+    "supervised": {"a_to_b": RESNET_9_OF_19_CLASSES},
+    "shukla-cross-entropy": TWO_WAY | {"a_to_b": RESNET_9_OF_19_CLASSES},
     "supervised-fcn8s": {"a_to_b": FCN8S_19},
     "ucsd-paired-patch16": PIX2PIX | {"judge_b_given_a": PATCH_16_GIVEN},
     "ucsd-paired-patch286": PIX2PIX | {"judge_b_given_a": PATCH_286_GIVEN},

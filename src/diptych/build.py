@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from diptych import dataset as data
 from diptych.batches import Batches, rhythm_of
@@ -32,6 +32,7 @@ from diptych.images import (
     read_classes,
     read_pixels,
     real_path,
+    to_float,
     to_pixels,
     view,
 )
@@ -220,7 +221,10 @@ def _resolve_objective(values: dict[str, Any], method: type[Method], class_maps:
     """Fill in what depends on the target and on the kind of loss, and check that they fit together; `class_maps` are
     the sides that are such."""
     target = values["direction"][-1]
-    if "loss" in method.defaults:
+    if "loss" in method.defaults and "unpaired" in method.defaults:  # learned both ways
+        if values["loss"] == "cross_entropy" and not class_maps:
+            raise DiptychError("--loss cross_entropy needs the classes of a side; give --b-classes or --a-classes")
+    elif "loss" in method.defaults:
         if values["loss"] is None:
             values["loss"] = "cross_entropy" if target in class_maps else "pixel"
         if values["loss"] == "cross_entropy" and target not in class_maps:
@@ -436,7 +440,8 @@ class NetworkMakers:
             "dropout": settings.dropout,
             "head": "tanh",
         }
-        if settings.loss == "cross_entropy" and classes is not None:
+        if self.palette(target) is not None:
+            assert classes is not None
             architecture |= {"out_channels": len(classes.kept), "head": "logits"}
         if settings.generator == "resnet":
             architecture |= {"blocks": settings.blocks, "norm": settings.norm}
@@ -444,6 +449,13 @@ class NetworkMakers:
             architecture |= {"depth": settings.depth, "skips": settings.skips, "leak": settings.leak}
             architecture |= {"norm": settings.norm}
         return architecture
+
+    def palette(self, domain: str) -> Tensor | None:
+        """The colours `(K, C)` in [-1, 1] of the classes, if generators that lead to `domain` end in their logits."""
+        classes = self.classes[domain]
+        if self.settings.loss != "cross_entropy" or classes is None:
+            return None
+        return torch.from_numpy(to_float(classes.colours[classes.kept][None])[:, 0].T)
 
     def generator(self, source: str, target: str) -> nn.Module:
         generator = make_generator(self.architecture(source, target))
@@ -477,6 +489,7 @@ def make_method(settings: TrainSettings, make: NetworkMakers, device: torch.devi
         reconstruction_l2=settings.reconstruction_l2 or 0.0,
         cycle_l2=settings.cycle_l2 or 0.0,
         loss=settings.loss or "pixel",
+        palettes={domain: palette for domain in ("a", "b") if (palette := make.palette(domain)) is not None},
         perceptual=_perceptual(settings, device),
         pool_size=settings.pool_size or 0,
         paired_pool_size=settings.paired_pool_size,

@@ -184,8 +184,9 @@ class TrainSettings(Settings):
     cycle_l2: Annotated[float | None, shown("SHARE")] = Field(default=None, ge=0, le=1)
     """The same for the cycle term (default: 0)."""
     loss: Annotated[Literal["pixel", "cross_entropy"] | None, shown("pixel|cross_entropy")] = None
-    """What supervised learns from: colours by pixel distance, or class maps by cross-entropy (default: cross_entropy
-    where the target is a class map)."""
+    """What supervised learns from, and shukla from true pairs: colours by pixel distance, or class maps by
+    cross-entropy, the generator ending in a logit for each class (default: pixel for shukla, as its paper has it;
+    cross_entropy for supervised where the target is a class map)."""
     perceptual: Annotated[str | None, shown("BACKBONE")] = None
     """Add the distance of a frozen backbone's features to the true partner's: resnet50, a transformers hub name or
     folder (default: none)."""

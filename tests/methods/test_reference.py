@@ -40,11 +40,13 @@ WITH_UNPAIRED = [name for name, kind in METHODS.items() if "unpaired" in kind.de
 
 
 class Small:
+    """Generators that lead to b end in the logits of so many `classes`, if any."""
+
     def __init__(self, classes: int | None = None) -> None:
         self.classes = classes
 
     def generator(self, source: str, target: str) -> nn.Module:
-        if self.classes:
+        if self.classes and target == "b":
             return ResNetGenerator(out_channels=self.classes, ngf=4, blocks=1, head="logits").double()
         return ResNetGenerator(ngf=4, blocks=1).double()
 
@@ -183,3 +185,27 @@ def test_supervised_by_cross_entropy() -> None:
     found = train(method, batches)
     wanted = [(a, classes, n) for (a, _, n), classes in zip(rows, targets, strict=True)]
     compare(method, theirs, found, supervised.train(theirs, wanted, classes=True, lrs=RATES))
+
+
+@pytest.mark.parametrize("n_pairs", [0, 2, ROWS])
+@pytest.mark.parametrize("order", ORDERS)
+def test_shukla_by_cross_entropy(order: tuple[str, ...], n_pairs: int) -> None:
+    colours = torch.tensor([[-1.0, 0.5, 1.0], [0.25, -0.75, 0.0], [1.0, 1.0, -1.0]], dtype=torch.float64)
+    method = make("shukla", CLASSES, loss="cross_entropy", palettes={"b": colours}, pool_size=0)
+    method.update_order = order  # type: ignore[assignment]
+    theirs = deepcopy(dict(method.networks))
+    classes = torch.randint(0, CLASSES, (STEPS, ROWS, SIZE, SIZE), generator=torch.Generator().manual_seed(1))
+    classes[:, :, :3] = -100
+    rows = images(n_pairs)
+    batches = [Batch(a, b, n, b_classes=of_step) for (a, b, n), of_step in zip(rows, classes, strict=True)]
+    found = train(method, batches)
+    wanted = shukla.train(
+        theirs,
+        rows,
+        order=order,
+        lrs=RATES,
+        pool_size=0,
+        colours=colours,
+        classes_b=classes,  # type: ignore[arg-type]
+    )
+    compare(method, theirs, found, wanted)

@@ -128,6 +128,39 @@ def test_shukla(n_pairs: int, reconstruction: dict[str, float]) -> None:
     assert terms(method("shukla"), batch(n_pairs)) == pytest.approx(SHUKLA | reconstruction)
 
 
+def test_shukla_of_class_logits() -> None:
+    # Two classes of the colours -1 and 3: G gives a's value as logit of the first and its double as that of the second,
+    # so that the second has the share s = sigma(a), and the image is -1 + 4 s. Of the pairs the second row is void.
+    class Logits(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([x, 2 * x], 1)
+
+    subject = method("shukla", loss="cross_entropy", palettes={"b": torch.tensor([[-1.0], [3.0]], dtype=torch.float64)})
+    subject.networks["a_to_b"] = Logits()  # type: ignore[index]
+    classes = torch.tensor([1, -100]).view(2, 1, 1)
+    rows = Batch(a=image(0.5, -1.0), b=image(-0.25, 0.5), n_pairs=2, b_classes=classes)
+    images = subject.translate(rows)
+    found = {name: term.item() for name, term in subject.generator_terms(rows, images).items()}
+
+    def share(x: float) -> float:
+        return 1 / (1 + exp(-x))
+
+    fake = [-1 + 4 * share(0.5), -1 + 4 * share(-1.0)]
+    assert images["fake_b"].flatten().tolist() == pytest.approx(fake)
+    assert found["reconstruction_b"] == pytest.approx(-log(share(0.5)))
+    assert found["cycle_a"] == pytest.approx((abs(3 * fake[0] - 0.5) + abs(3 * fake[1] + 1)) / 2)
+    # F b = (-0.75, 1.5), and G b from b's own values.
+    there = [-1 + 4 * share(-0.75), -1 + 4 * share(1.5)]
+    assert found["cycle_b"] == pytest.approx((abs(there[0] + 0.25) + abs(there[1] - 0.5)) / 2)
+    itself = [-1 + 4 * share(-0.25), -1 + 4 * share(0.5)]
+    assert found["identity_b"] == pytest.approx((abs(itself[0] + 0.25) + abs(itself[1] - 0.5)) / 2)
+    # D_b halves: the real images' (-0.125, 0.25) against the fakes'.
+    judged = [softplus(-(0.5 * fake[0] + 0.125)), softplus(-(0.5 * fake[1] - 0.25))]
+    assert found["adversarial_b"] == pytest.approx(sum(judged) / 2)
+    # The other direction goes on as before: F b = (-0.75, 1.5) against a = (0.5, -1).
+    assert found["reconstruction_a"] == pytest.approx((1.25 + 2.5) / 2)
+
+
 def test_shukla_compares_with_pooled_reals_in_the_generators_term_alone() -> None:
     subject = method("shukla", pool_reals=True, pool_size=1)
     rows = batch()

@@ -6,7 +6,10 @@
     identity_b        |G b - b|_1
     reconstruction_b  |G a - b|_1                                     rows of true pairs only
 
-and the same with the letters (and G, F) exchanged; cycle and reconstruction may be (1 - s) L1 + s L2.
+and the same with the letters (and G, F) exchanged; cycle and reconstruction may be (1 - s) L1 + s L2. Where G ends in
+the logits z of K classes with the colours c_k, its image is sum_k p_k c_k, p = softmax(z), and
+
+    reconstruction_b  -1/N sum_i log p_i(t_i)                         N pixels of true pairs that are not void
 
     D_A, D_B minimise  judge_a + judge_b;  then
     G, F minimise  adversarial + 10 cycle + 10 identity + 150 reconstruction   (each the sum of its two directions).
@@ -69,16 +72,20 @@ def train(
     paired_pool_size: int | None = None,
     pool_reals: bool = False,
     rngs: dict[str, np.random.Generator] | None = None,
+    colours: Tensor | None = None,
+    classes_b: Tensor | None = None,
 ) -> list[dict[str, float]]:
     """Trains the four networks in place, one step a batch; returns each step's unweighted terms.
+
+    With `colours` (K, 3) G gives logits, and `classes_b` (steps, B, H, W) are b's classes, -100 where void.
 
     `rngs` by history: `a`, `b` of fakes, `real_a`, `real_b` of reals; the pairs' own `paired_a`, `real_paired_a`, ...
     """
     weight = {f"{term}_{domain}": value for term, value in WEIGHTS.items() for domain in "ab"}
     assert set(weights or {}) <= set(weight), "a weight of no term"
     weight |= weights or {}
-    g, f, d_a, d_b = networks["a_to_b"], networks["b_to_a"], networks["judge_a"], networks["judge_b"]
-    generators = torch.optim.Adam([*g.parameters(), *f.parameters()], lr=lr, betas=betas)
+    logits_of, f, d_a, d_b = networks["a_to_b"], networks["b_to_a"], networks["judge_a"], networks["judge_b"]
+    generators = torch.optim.Adam([*logits_of.parameters(), *f.parameters()], lr=lr, betas=betas)
     judges = torch.optim.Adam([*d_a.parameters(), *d_b.parameters()], lr=lr, betas=betas)
     kept: dict[str, list[Tensor]] = {}
 
@@ -105,6 +112,23 @@ def train(
         paired = query(f"{prefix}paired_{domain}", paired_pool_size, images[:n_pairs])
         return torch.stack([*paired, *query(f"{prefix}{domain}", pool_size, images[n_pairs:])])
 
+    def painted(z: Tensor) -> Tensor:
+        if colours is None:
+            return z
+        odds = torch.exp(z)
+        total = odds.sum(1)
+        image = torch.zeros(len(z), 3, *z.shape[2:], dtype=z.dtype)
+        for k, colour in enumerate(colours):
+            image = image + (odds[:, k] / total)[:, None] * colour.view(1, 3, 1, 1)
+        return image
+
+    def g(x: Tensor) -> Tensor:
+        return painted(logits_of(x))
+
+    def surprise(z: Tensor, target: Tensor) -> Tensor:
+        found = [torch.log(torch.exp(z).sum(1)) - z[:, k] for k in range(z.shape[1])]  # K of (n, H, W)
+        return torch.stack([found[k][target == k].sum() for k in range(len(found))]).sum() / (target != -100).sum()
+
     def distance(x: Tensor, y: Tensor, l2: float) -> Tensor:
         return (1 - l2) * torch.mean(torch.abs(x - y)) + l2 * torch.mean((x - y) ** 2)
 
@@ -112,7 +136,8 @@ def train(
     for step, (a, b, n_pairs) in enumerate(batches):
         generators.param_groups[0]["lr"] = judges.param_groups[0]["lr"] = lr if lrs is None else lrs[step]
         values: dict[str, float] = {}
-        fake_b, fake_a = g(a), f(b)  # (B, C, H, W)
+        z_b, fake_a = logits_of(a), f(b)  # (B, K or C, H, W), (B, C, H, W)
+        fake_b = painted(z_b)
         rival_a = shown("real_", "a", a, n_pairs) if pool_reals else a
         rival_b = shown("real_", "b", b, n_pairs) if pool_reals else b
 
@@ -138,7 +163,9 @@ def train(
                     terms["identity_b"] = torch.mean(torch.abs(g(b) - b))
                 if weight["reconstruction_a"] != 0 and n_pairs > 0:
                     terms["reconstruction_a"] = distance(fake_a[:n_pairs], a[:n_pairs], reconstruction_l2)
-                if weight["reconstruction_b"] != 0 and n_pairs > 0:
+                if weight["reconstruction_b"] != 0 and n_pairs > 0 and classes_b is not None:
+                    terms["reconstruction_b"] = surprise(z_b[:n_pairs], classes_b[step, :n_pairs])
+                elif weight["reconstruction_b"] != 0 and n_pairs > 0:
                     terms["reconstruction_b"] = distance(fake_b[:n_pairs], b[:n_pairs], reconstruction_l2)
             if terms:
                 loss = torch.zeros((), dtype=torch.float64)

@@ -71,6 +71,7 @@ class StopAt:
         ("pix2pix", {"dropout": True}),
         ("shukla", {"rhythm": "mixed", "batch_size": 2, "pool_size": 2, "paired_pool_size": 1, "pool_reals": True}),
         ("shukla", {"rhythm": "phases", "paired_steps": 4}),
+        ("shukla", {"loss": "cross_entropy", "pool_size": 2}),
         ("tripathy", {"pool_size": 2, "paired_steps": 6}),
         ("tripathy", {"rhythm": "passes", "balance": 1.0}),
         ("supervised", {"loss": "cross_entropy", "dropout": True}),

@@ -5,7 +5,7 @@ method can forget to; it multiplies each term by the weight of the same name.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
@@ -42,6 +42,8 @@ class Options:
     reconstruction_l2: float = 0.0
     cycle_l2: float = 0.0
     loss: str = "pixel"
+    palettes: Mapping[str, Tensor] = field(default_factory=dict)
+    """Of the domains whose generators end in class logits: the classes' colours `(K, C)` in [-1, 1]."""
     perceptual: Perceptual | None = None
     pool_size: int = 0
     paired_pool_size: int | None = None

@@ -9,6 +9,9 @@
 and L_D, L_G likewise on domain a. The judges' losses are not halved; they see fakes out of a pool of 50 (section 3.5).
 The authors' released code differs: pools of their own for paired batches, and in L_G the real images, too, come out of
 pools. Both are options here.
+
+Ours besides: where b is a class map, G may end in class logits. The judge, the cycle and the identity then see the
+colours to be expected, and L_rec on b is the cross-entropy of true pairs.
 """
 
 from collections.abc import Mapping
@@ -17,7 +20,7 @@ from typing import Any, ClassVar
 import torch
 
 from diptych.batches import Batch
-from diptych.losses import distance
+from diptych.losses import cross_entropy, distance
 from diptych.methods.base import Images, Makers, Options, Phase, Terms
 from diptych.methods.two_way import (
     from_pools,
@@ -47,6 +50,7 @@ class Shukla:
         "pool_size": 50,
         "paired_pool_size": None,
         "pool_reals": False,
+        "loss": "pixel",
         "generator": "resnet",
         "norm": "instance",
         "dropout": False,
@@ -69,7 +73,7 @@ class Shukla:
         self.pools = make_pools(options)
 
     def translate(self, batch: Batch) -> Images:
-        images = translate_both_ways(self.networks, self.weights, batch)
+        images = translate_both_ways(self.networks, self.weights, batch, self.options.palettes)
         if self.options.pool_reals:
             for domain, real in (("a", batch.a), ("b", batch.b)):
                 images[f"pooled_{domain}"] = from_pools(self.pools, "real_", domain, real, batch.n_pairs)
@@ -79,10 +83,15 @@ class Shukla:
         terms = unpaired_terms(self.networks, self.options, batch, images)
         n = batch.n_pairs
         if n > 0:
-            for domain, real in (("a", batch.a), ("b", batch.b)):
-                if self.weights[f"reconstruction_{domain}"]:
-                    fake = images[f"fake_{domain}"]
-                    terms[f"reconstruction_{domain}"] = distance(fake[:n], real[:n], self.options.reconstruction_l2)
+            for domain, real, classes in (("a", batch.a, batch.a_classes), ("b", batch.b, batch.b_classes)):
+                name = f"reconstruction_{domain}"
+                if not self.weights[name]:
+                    continue
+                if domain in self.options.palettes:
+                    assert classes is not None
+                    terms[name] = cross_entropy(images[f"logits_{domain}"][:n], classes[:n])
+                else:
+                    terms[name] = distance(images[f"fake_{domain}"][:n], real[:n], self.options.reconstruction_l2)
         return terms
 
     def judge_terms(self, batch: Batch, images: Images) -> Terms:

@@ -13,6 +13,7 @@ from diptych.networks.layers import together
 from diptych.pool import ImagePool
 
 BOTH_WAYS = (("a", "b"), ("b", "a"))
+NO_PALETTES: Mapping[str, Tensor] = {}
 
 
 def make_networks(make: Makers) -> dict[str, nn.Module]:
@@ -60,10 +61,16 @@ def load_pools_state(pools: Mapping[str, ImagePool], state: Mapping[str, Any], d
         pool.load_state_dict(state[f"pool_{name}"], device)
 
 
-def translate_both_ways(networks: Mapping[str, nn.Module], weights: Mapping[str, float], batch: Batch) -> Images:
+def translate_both_ways(
+    networks: Mapping[str, nn.Module],
+    weights: Mapping[str, float],
+    batch: Batch,
+    palettes: Mapping[str, Tensor] = NO_PALETTES,
+) -> Images:
     """fake_b = G a, cycle_a = F G a, identity_b = G b, and the same the other way round; `(B, C, H, W)` each.
 
-    What no term of non-zero weight asks for is left out.
+    What no term of non-zero weight asks for is left out. Of a generator that ends in class logits, every image is the
+    colour to be expected by `palettes`, and the logits of its fake are there besides: logits_b, `(B, K, H, W)`.
     """
     real = {"a": batch.a, "b": batch.b}
     images: Images = {}
@@ -81,10 +88,21 @@ def translate_both_ways(networks: Mapping[str, nn.Module], weights: Mapping[str,
         shown = {f"fake_{target}": real[source]} if fake_wanted else {}
         shown |= {f"identity_{target}": real[target]} if weights[f"identity_{target}"] else {}
         if shown:
-            images |= zip(shown, together(there, *shown.values()), strict=True)
+            made = dict(zip(shown, together(there, *shown.values()), strict=True))
+            if target in palettes:
+                if fake_wanted:
+                    images[f"logits_{target}"] = made[f"fake_{target}"]
+                made = {name: expected_colours(logits, palettes[target]) for name, logits in made.items()}
+            images |= made
         if cycle_wanted:
-            images[f"cycle_{source}"] = back(images[f"fake_{target}"])
+            cycle = back(images[f"fake_{target}"])
+            images[f"cycle_{source}"] = expected_colours(cycle, palettes[source]) if source in palettes else cycle
     return images
+
+
+def expected_colours(logits: Tensor, palette: Tensor) -> Tensor:
+    """Class logits `(B, K, H, W)` and the classes' colours `(K, C)` -> the colour to be expected, `(B, C, H, W)`."""
+    return torch.einsum("bkhw,kc->bchw", logits.softmax(1), palette.to(logits))
 
 
 def unpaired_terms(networks: Mapping[str, nn.Module], options: Options, batch: Batch, images: Images) -> Terms:
