@@ -205,7 +205,7 @@ def test_resuming_with_shards_that_changed(
     experiment = yaml.safe_load((tmp_path / "run" / "experiment.yaml").read_text())
     assert experiment["data"] == str(data)
     assert experiment["a"] is None
-    assert experiment["loss"] is None
+    assert experiment["loss"] == "pixel"
     capsys.readouterr()
     shutil.rmtree(data)
     sides = ("--a", folders.photos, "--b", folders.labels, "--b-classes", folders.classes, "--pairs", 5)
