@@ -71,7 +71,7 @@ def test_an_svg_says_what_it_shows_and_needs_nothing_else(tmp_path: Path) -> Non
     file = write_svg(chart, tmp_path)
     texts = [element.text for element in ElementTree.parse(file).iter(f"{SVG}text")]
     assert texts[0] == "mean iou by budget"
-    assert texts[-2:] == ["L1 & <L2>", "mix"]
+    assert texts[-3:] == ["L1 & <L2>", "mix", chart.note]
     assert not re.search(r"(href|url|@import)", file.read_text())
     assert "Dashed" not in chart.note
 

@@ -113,7 +113,7 @@ def chart_html(chart: Chart) -> list[str]:
 
 
 def write_svg(chart: Chart, folder: Path) -> Path:
-    """Write the chart with its title and legend into `folder` as an SVG that needs nothing else; return its path."""
+    """Write the chart, its title, legend and note into `folder` as an SVG that needs nothing else; return its path."""
     column = SAMPLE + LETTER * max(map(len, chart.names))
     columns = max(1, int((RIGHT - LEFT) // column))
     entries = []
@@ -123,7 +123,9 @@ def write_svg(chart: Chart, folder: Path) -> Path:
             f'<path class="mean {colour_class(index)}" d="M{x:.1f} {y}h20"/>'
             f'<text x="{x + 26:.1f}" y="{y + 3.5}">{escaped(name)}</text>'
         )
-    height = TITLE + HEIGHT + ENTRY * -(-len(chart.names) // columns)
+    below = TITLE + HEIGHT + ENTRY * -(-len(chart.names) // columns)
+    entries.append(f'<text x="{LEFT}" y="{below + 3.5}">{escaped(chart.note)}</text>')
+    height = below + ENTRY
     write_text(
         folder / f"{chart.name}.svg",
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}">'
