@@ -32,7 +32,6 @@ from diptych.images import (
     read_classes,
     read_pixels,
     real_path,
-    to_float,
     to_pixels,
     view,
 )
@@ -455,7 +454,7 @@ class NetworkMakers:
         classes = self.classes[domain]
         if self.settings.loss != "cross_entropy" or classes is None:
             return None
-        return torch.from_numpy(to_float(classes.colours[classes.kept][None])[:, 0].T)
+        return torch.from_numpy(classes.palette)
 
     def generator(self, source: str, target: str) -> nn.Module:
         generator = make_generator(self.architecture(source, target))

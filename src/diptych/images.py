@@ -499,6 +499,11 @@ class Classes:
         """The rows that can be predicted, all but void's, `(K',)`: what a class logit's channel stands for."""
         return np.array([row for row in range(len(self)) if row != self.void])
 
+    @property
+    def palette(self) -> Floats:
+        """The colours of `kept` in [-1, 1], `(K', 3)`."""
+        return to_float(self.colours[self.kept][None])[:, 0].T
+
     def targets(self, rows: ClassMap) -> NDArray[np.int64]:
         """Class rows `(H, W)` -> places in `kept`, and `VOID`: what torch's cross-entropy wants."""
         places = np.full(len(self), VOID)

@@ -305,8 +305,7 @@ class Translator:
         assert classes is not None
         shares = np.exp(output - output.max(0))  # (K, H, W)
         shares /= shares.sum(0)
-        palette = to_float(classes.colours[classes.kept][None])[:, 0]  # (3, K)
-        return np.asarray(np.einsum("ck,khw->chw", palette, shares), np.float32)
+        return np.asarray(np.einsum("kc,khw->chw", classes.palette, shares), np.float32)
 
     def class_map(self, output: Floats, direction: str) -> ClassMap:
         """`output` as rows of the target's classes, uint8 `(H, W)`: the largest logit, else the nearest colour."""

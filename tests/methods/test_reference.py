@@ -62,6 +62,13 @@ def images(n_pairs: int) -> list[tuple[Tensor, Tensor, int]]:
     ]
 
 
+def class_rows() -> Tensor:
+    """`(STEPS, ROWS, SIZE, SIZE)`, void at the top of every image."""
+    classes = torch.randint(0, CLASSES, (STEPS, ROWS, SIZE, SIZE), generator=torch.Generator().manual_seed(1))
+    classes[:, :, :3] = -100
+    return classes
+
+
 def train(method: Method, batches: list[Batch]) -> list[dict[str, float]]:
     optimisers = make_optimisers(method, (0.5, 0.999))
     return [take_step(method, optimisers, batch, lr).terms for batch, lr in zip(batches, RATES, strict=True)]
@@ -178,8 +185,7 @@ def test_tripathy_with_a_backbone() -> None:
 def test_supervised_by_cross_entropy() -> None:
     method = make("supervised", CLASSES, loss="cross_entropy")
     theirs = deepcopy(dict(method.networks))
-    targets = torch.randint(0, CLASSES, (STEPS, ROWS, SIZE, SIZE), generator=torch.Generator().manual_seed(1))
-    targets[:, :, :3] = -100
+    targets = class_rows()
     rows = images(ROWS)
     batches = [Batch(a, b, n, b_classes=classes) for (a, b, n), classes in zip(rows, targets, strict=True)]
     found = train(method, batches)
@@ -194,8 +200,7 @@ def test_shukla_by_cross_entropy(order: tuple[str, ...], n_pairs: int) -> None:
     method = make("shukla", CLASSES, loss="cross_entropy", palettes={"b": colours}, pool_size=0)
     method.update_order = order  # type: ignore[assignment]
     theirs = deepcopy(dict(method.networks))
-    classes = torch.randint(0, CLASSES, (STEPS, ROWS, SIZE, SIZE), generator=torch.Generator().manual_seed(1))
-    classes[:, :, :3] = -100
+    classes = class_rows()
     rows = images(n_pairs)
     batches = [Batch(a, b, n, b_classes=of_step) for (a, b, n), of_step in zip(rows, classes, strict=True)]
     found = train(method, batches)
