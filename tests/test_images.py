@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given
+from hypothesis import event, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
@@ -496,6 +496,50 @@ def test_stray_ids_that_show_voids_black_are_still_unknown(ids: list[int], stray
     image = palette(Image.fromarray(np.array([ids], np.uint8)), colours)
     with pytest.raises(DiptychError, match=f"the ids {stray},"):
         class_map_of(image, STREET, "x")
+
+
+SEVERAL = Classes(
+    tuple(range(9)),
+    (*"abcdefgh", "void"),
+    np.array([(30 * row, 255 - 20 * row, 60) for row in range(8)] + [(0, 0, 0)], np.uint8),
+    8,
+)
+
+
+@given(present=st.lists(st.integers(0, 8), min_size=1, max_size=9, unique=True), data=st.data())
+def test_colours_that_were_quantised_are_read_rightly_or_refused(present: list[int], data: st.DataObject) -> None:
+    rows = np.array([data.draw(st.permutations(present)) for _ in range(2)])
+    colours = Image.fromarray(SEVERAL.colours[rows])
+    quantised = colours.convert("P", palette=Image.Palette.ADAPTIVE)
+    try:
+        read = class_map_of(quantised, SEVERAL, "x").tolist()
+    except DiptychError as problem:
+        event(str(problem))
+    else:
+        assert read == rows.tolist()
+
+
+@given(present=st.lists(st.integers(0, 8), min_size=1, max_size=9, unique=True))
+def test_ids_under_their_own_palette_are_ids(present: list[int]) -> None:
+    image = palette(Image.fromarray(np.array([present], np.uint8)), [tuple(c) for c in SEVERAL.colours.tolist()])
+    assert class_map_of(image, SEVERAL, "x").tolist() == [present]
+
+
+@pytest.mark.parametrize("ids", [[1], [0, 1], [0, 2, 1]])
+def test_one_entry_that_shows_another_class_cannot_be_told(ids: list[int]) -> None:
+    colours = SEVERAL.colours.tolist()
+    colours[1] = colours[5]
+    image = palette(Image.fromarray(np.array([ids], np.uint8)), [tuple(colour) for colour in colours])
+    with pytest.raises(
+        DiptychError, match=r"^x: its palette shows f for id 1, which is b in the classes file; save it"
+    ):
+        class_map_of(image, SEVERAL, "x")
+
+
+def test_a_single_palette_entry_that_is_no_id_is_a_colour() -> None:
+    image = palette(Image.fromarray(np.array([[0, 0]], np.uint8)), [(70, 130, 180)])
+    classes = Classes((1, 7), ("road", "sky"), np.array([(128, 64, 128), (70, 130, 180)], np.uint8), None)
+    assert class_map_of(image, classes, "x").tolist() == [[1, 1]]
 
 
 def test_palette_with_alpha_holds_ids() -> None:

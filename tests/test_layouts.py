@@ -365,6 +365,22 @@ def test_a_csv_of_pairs_comes_with_data(own_folders: Folders, tmp_path: Path) ->
         out = tmp_path / method
         assert diptych("train", method, "--data", root, *tiny(method), "--steps", "1", "--out", out) == 0
         assert load_settings(out).pairs == pairs
+    assert diptych("train", "shukla", "--data", root, *tiny("shukla"), "--pairs", "all", "--out", tmp_path / "all") == 0
+    assert json.loads((tmp_path / "all" / "data.json").read_text())["pairs"] == [["scene000.png", "scene003.png"]]
+
+
+def test_a_number_is_not_drawn_among_same_stems_where_a_csv_says_the_pairs(
+    own_folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "laid"
+    shutil.copytree(own_folders.photos, root / "a")
+    shutil.copytree(own_folders.labels, root / "b")
+    (root / "pairs.csv").write_text("a,b\nscene000.png,scene003.png\nscene001.png,scene004.png\n")
+    for words in (("train", "shukla", *tiny("shukla")), ("pack",)):
+        assert diptych(*words, "--data", root, "--pairs", "1", "--out", tmp_path / "out") == 2
+        assert f"--pairs 1: the pairs of --data are those of {root / 'pairs.csv'}; copy" in capsys.readouterr().err
+    assert diptych("train", "shukla", "--data", root, *tiny("shukla"), "--pairs", "none", "--out", tmp_path / "no") == 0
+    assert json.loads((tmp_path / "no" / "data.json").read_text())["pairs"] == []
 
 
 def test_a_csv_of_pairs_alone(own_folders: Folders, tmp_path: Path) -> None:
@@ -459,4 +475,13 @@ def test_photos_and_labels_below_a_split_are_no_halves(tmp_path: Path) -> None:
         (tmp_path / "train" / place).mkdir(parents=True)
         Image.new("RGB", (64, 32)).save(tmp_path / "train" / place / "x.png")
     with pytest.raises(DiptychError, match="not understood"):
+        read_layout(tmp_path)
+
+
+@pytest.mark.parametrize("places", [("photos", "labels"), ("Images", "Masks"), ("satellite", "day2")])
+def test_photos_and_labels_of_other_stems_are_no_halves_either(tmp_path: Path, places: tuple[str, str]) -> None:
+    for place, name in zip(places, ("x.jpg", "x_L.png"), strict=True):
+        (tmp_path / "train" / place).mkdir(parents=True)
+        Image.new("RGB", (64, 32)).save(tmp_path / "train" / place / name)
+    with pytest.raises(DiptychError, match=r"is called as one domain.*--a .*train::left --b .*train::right"):
         read_layout(tmp_path)

@@ -152,10 +152,9 @@ def _with_data(settings: TrainSettings, method: type[Method]) -> TrainSettings:
         layout = read_layout(Path(settings.data), settings.swap)
         names = ["a", "b", "a_classes", "b_classes"]
         names += ["val_a", "val_b"] if layout.val_paired else []
-        names += ["pairs"] if "pairs" in method.defaults else []
         found |= {name: getattr(layout, name) for name in names if getattr(settings, name) is None}
-        if found.get("pairs") is not None:
-            found["pairs"] = str(found["pairs"])
+        if "pairs" in method.defaults:
+            found["pairs"] = layout.pairs_for(settings.pairs)
     elif settings.swap:
         raise DiptychError("--swap is about --data; give it, or exchange --a and --b")
     settings = settings.model_copy(update=found)

@@ -533,8 +533,8 @@ class StudySettings(Settings):
     """Where to train, with commas; the runs at work are dealt out to them (default: as the study says)."""
 
     data: Annotated[Path | None, shown("PATH")] = None
-    """A dataset as diptych train takes it; this and the following take the place of what the study says under data, in
-    all runs whose axes or rows do not say it themselves."""
+    """A dataset as diptych train takes it, but for a CSV of pairs; this and the following take the place of what the
+    study says under data, in all runs whose axes or rows do not say it themselves."""
     a: Annotated[Path | None, shown("PATH")] = None
     """Folder of domain a, before that of --data; so the others."""
     b: Annotated[Path | None, shown("PATH")] = None

@@ -40,6 +40,7 @@ PIXELS_AT_ONCE = 2**18  # while classes are decided: a table of distances of som
 LOOKS_LIKE_A_PHOTO = 100  # unknown colours
 VOID = -100  # in targets: what torch's cross-entropy ignores
 VOID_NAMES = frozenset({"void", "ignore", "unlabelled", "unlabeled"})
+BLACK = (0, 0, 0)
 HALVES = ("left", "right")  # of side-by-side images
 SHARDS = "shards.json"  # the index beside shards, by which they are told from a folder of images
 UPRIGHT = {  # EXIF orientation -> what turns the image upright
@@ -590,7 +591,8 @@ def class_map_of(
 
     Grey images hold class ids and RGB images hold class colours. Palette images hold class ids, unless the palette
     itself says otherwise: its used entries all show classes, each its own, and most of them *another* than their id.
-    Raises `DiptychError` naming `where` and the values that `classes` does not know.
+    Raises `DiptychError` naming `where` and the values that `classes` does not know, or where it cannot be told whether
+    the ids or the palette are meant.
     """
     if isinstance(image, Bands):
         count, bits = image.header.channels, image.header.bits
@@ -602,7 +604,7 @@ def class_map_of(
     elif image.mode == "P":
         indices = np.asarray(image)
         shown = np.asarray(image.convert("RGB"))
-        values = shown if _palette_overrules_ids(indices, shown, classes) else indices
+        values = shown if _palette_overrules_ids(image, indices, shown, classes, where) else indices
     elif image.mode in ("RGB", "RGBA", "CMYK", "YCbCr"):
         values = np.asarray(image.convert("RGB"))
     elif image.mode == "1":
@@ -631,14 +633,35 @@ def read_class_map(path: Path | Member, classes: Classes, size: tuple[int, int] 
     return class_map_of(open_image(path), classes, spoken(path), size)
 
 
-def _palette_overrules_ids(indices: NDArray[np.uint8], shown: Pixels, classes: Classes) -> bool:
+def _palette_overrules_ids(
+    image: Image.Image, indices: NDArray[np.uint8], shown: Pixels, classes: Classes, where: str
+) -> bool:
     used, first = np.unique(indices, return_index=True)
-    colours = shown.reshape(-1, 3)[first]
-    by_colour = {tuple(colour): id_ for id_, colour in zip(classes.ids, classes.colours.tolist(), strict=True)}
-    meant = [by_colour.get(tuple(colour)) for colour in colours.tolist()]
-    # A stray id mostly shows black, which is often void's colour: one such entry does not speak for the others.
-    others = sum(id_ != index for id_, index in zip(meant, used.tolist(), strict=True))
-    return None not in meant and 1 < len(set(meant)) == len(meant) < 2 * others
+    colours = [tuple(colour) for colour in shown.reshape(-1, 3)[first].tolist()]
+    row_of = {tuple(colour): row for row, colour in enumerate(classes.colours.tolist())}
+    by_id = dict(zip(classes.ids, range(len(classes)), strict=True))
+    meant = [row_of.get(colour) for colour in colours]
+    others = [place for place, index in enumerate(used.tolist()) if by_id.get(index) != meant[place]]
+    if not others or None in meant or len(set(meant)) < len(meant):
+        return False
+    if 1 < len(meant) < 2 * len(others):
+        return True
+    # An entry that was never set shows black, which is often void's colour: it does not speak for the others.
+    entries = [*zip(*[iter(image.getpalette("RGB") or [])] * 3, strict=True)]
+    unset = entries.count(BLACK) > 1
+    for place in others:
+        index, row = int(used[place]), meant[place]
+        if colours[place] == BLACK and (unset or index not in by_id or index >= len(entries)):
+            continue
+        if index not in by_id:
+            return True
+        assert row is not None
+        shows, stands_for = classes.names[row], classes.names[by_id[index]]
+        raise DiptychError(
+            f"{where}: its palette shows {shows} for id {index}, which is {stands_for} in the classes file; save it as "
+            "RGB if its colours are right, or as grey if its ids are"
+        )
+    return False
 
 
 def _rows_by_id(values: NDArray[np.generic], classes: Classes) -> tuple[ClassMap, list[str]]:

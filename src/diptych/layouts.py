@@ -25,6 +25,11 @@ UNDERSTOOD = (
     "a and b, alone, in train (val, test) or with train (val, test) in them; a CSV of pairs in two folders beside it"
 )
 
+SIDES = {
+    *("photo", "photos", "image", "images", "img", "imgs", "input", "inputs", "satellite", "aerial", "sketch", "edges"),
+    *("label", "labels", "mask", "masks", "annotation", "annotations", "gt", "target", "targets", "map", "maps"),
+}
+"""What a folder of one domain is often called, in small letters."""
 TABLES = ("a_classes", "b_classes")  # .csv, beside the folders or the pairs
 LOOKED_AT = 3  # images of each split, whether they can be two side by side
 
@@ -67,6 +72,20 @@ class Layout:
             b_classes=self.a_classes,
             recognised=f"{self.recognised}; swapped, so that a is what would be b",
         )
+
+    def pairs_for(self, wanted: str | None) -> str | None:
+        """What `--pairs wanted` means here: where a CSV of pairs lies at hand, that is all of them.
+
+        Raises `DiptychError` for a number, as images of the same stem are no pairs then.
+        """
+        if self.pairs is None:
+            return wanted
+        if wanted is not None and wanted.isdecimal():
+            raise DiptychError(
+                f"--pairs {wanted}: the pairs of --data are those of {self.pairs}; copy so many of its lines into a "
+                "CSV for --pairs, or take --pairs out for all of them"
+            )
+        return str(self.pairs) if wanted in (None, "all") else wanted
 
 
 PATHS = ("a", "b", "val_a", "val_b", "test_a", "test_b", "a_classes", "b_classes", "pairs")
@@ -216,8 +235,14 @@ def _halves(folder: Path) -> dict[str, Sides]:
     found = {}
     for split, path in _split_folders(folder).items():
         names = list_images(path)
-        if len(_subfolders(path)) > 1 and len({PurePosixPath(name).stem for name in names}) < len(names):
+        below = _subfolders(path)
+        if len(below) > 1 and len({PurePosixPath(name).stem for name in names}) < len(names):
             return {}  # photos/x.png and labels/x.png are two images
+        if len(below) > 1 and (told := sorted(below.keys() & SIDES)):
+            raise DiptychError(
+                f"{below[told[0]]}: is called as one domain, not as side-by-side images; give the folders of both "
+                f"domains, --a and --b, or, if each of its images is a pair, --a {path}::left --b {path}::right"
+            )
         for name in names[:LOOKED_AT]:
             width, height = read_header(path / name).size
             if width <= height:

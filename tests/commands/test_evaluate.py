@@ -222,6 +222,9 @@ def test_sets_that_are_no_pairs_are_compared_as_sets_alone(
     said = capsys.readouterr().err
     assert "no file of the same stem" in said
     assert "--unpaired" in said
+    shutil.copy(others / "no_partner_1.png", others / "no_partner_1.bmp")
+    assert diptych(*words, "--unpaired", "--out", tmp_path / "twice") == 2
+    assert "no_partner_1: two inputs have this stem, and their translations one name" in said_one_line(capsys)
 
 
 def test_a_run_on_exchanged_folders_is_not_scored_the_wrong_way_round(
@@ -245,3 +248,48 @@ def test_a_run_on_exchanged_folders_is_not_scored_the_wrong_way_round(
     # Who names both folders means them.
     sides = ("--a", folders.val_photos, "--b", folders.val_labels)
     assert diptych(*evaluate, tmp_path / "4", "--data", tmp_path / "exchanged", *sides) == 0
+
+
+def test_truths_without_an_input_are_told_of(
+    folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    shutil.copy(min(folders.val_labels.iterdir()), few)
+    words = ("evaluate", "--b", folders.val_labels, "--b-classes", folders.classes)
+    assert diptych(*words, "--generated", few, "--out", tmp_path / "scores") == 0
+    note = f"3 images of {folders.val_labels} have no input and are not scored"
+    assert scores_of(tmp_path / "scores")["scored"]["note"] == note
+    assert f"Note: {note}." in capsys.readouterr().out
+    assert diptych(*words, "--generated", folders.val_labels, "--out", tmp_path / "all") == 0
+    assert "note" not in scores_of(tmp_path / "all")["scored"]
+
+
+def test_translations_that_evaluate_did_not_make_stay(
+    trained: Path, folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "out" / "translations"
+    shutil.copytree(folders.val_labels, mine)
+    before = tree(mine)
+    words = ("--b", folders.val_labels, "--resamples", "0", "--out", tmp_path / "out")
+    capsys.readouterr()
+    assert diptych("evaluate", trained, "--a", folders.val_photos, *words) == 2
+    assert f"{mine} is there, and its scores are not" in said_one_line(capsys)
+    assert diptych("evaluate", "--generated", mine, *words) == 2
+    capsys.readouterr()
+    (tmp_path / "out" / "metrics.json").write_text("{}")
+    below = tmp_path / "below"
+    below.symlink_to(mine)
+    assert diptych("evaluate", "--generated", below, *words, "--overwrite") == 2
+    assert "which is read, would be replaced" in said_one_line(capsys)
+    assert tree(mine) == before
+
+
+def test_what_is_written_over_leaves_no_picture_of_other_scores(folders: Folders, tmp_path: Path) -> None:
+    out = tmp_path / "scores"
+    maps = ("--generated", folders.val_labels, "--b", folders.val_labels, "--b-classes", folders.classes)
+    assert diptych("evaluate", *maps, "--out", out) == 0
+    assert (out / "confusion.png").exists()
+    photos = ("--generated", folders.val_photos, "--b", folders.val_photos)
+    assert diptych("evaluate", *photos, "--out", out, "--overwrite") == 0
+    assert set(tree(out)) == {"metrics.json"}

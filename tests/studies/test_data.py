@@ -8,7 +8,7 @@ import yaml
 from conftest import diptych, said_one_line
 from diptych.config import StudySettings
 from diptych.studies.study import plan_of
-from miniatures import make_pix2pix
+from miniatures import make_pix2pix, photo
 
 STUDY = {
     "metrics": ["l1"],
@@ -41,3 +41,27 @@ def test_a_dataset_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (tmp_path / "study.yaml").write_text(yaml.safe_dump({**STUDY, "data": {"data": str(tmp_path)}}))
     assert diptych("study", tmp_path / "study.yaml", "--out", tmp_path / "out") == 2
     assert "not understood; what is: dataset.yaml" in said_one_line(capsys)
+
+
+def test_a_csv_of_pairs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for side in "ab":
+        for name in ("1.png", "2.png"):
+            photo(tmp_path / side / name)
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("a,b\na/1.png,b/2.png\na/2.png,b/1.png\n")
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump({**STUDY, "data": {"data": str(pairs)}}))
+    assert diptych("study", file, "--out", tmp_path / "out") == 2
+    assert f"data: {pairs}: a study pairs images of the same name; give the partners" in said_one_line(capsys)
+    file.write_text(yaml.safe_dump(STUDY))
+    assert diptych("study", file, "--data", tmp_path, "--out", tmp_path / "out") == 2  # found beside the folders
+    assert f"data: {pairs}: a study pairs" in said_one_line(capsys)
+
+
+def test_validation_images_without_partners_are_scored_and_not_validated_on(tmp_path: Path) -> None:
+    for folder, name in (("trainA", "1.png"), ("trainB", "1.png"), ("valA", "2.png"), ("valB", "3.png")):
+        photo(tmp_path / "d" / folder / name)
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({**STUDY, "data": {"data": str(tmp_path / "d")}}))
+    run = plan_of(StudySettings(study=str(tmp_path / "study.yaml"), out=tmp_path / "out")).runs[0]
+    assert (run.settings.val_a, run.settings.val_b) == (None, None)
+    assert (run.evaluate["a"], run.evaluate["b"]) == (str(tmp_path / "d/valA"), str(tmp_path / "d/valB"))

@@ -20,6 +20,7 @@ from diptych.recipes import load_settings
 
 if TYPE_CHECKING:
     from diptych.evaluation.measuring import Subject
+    from diptych.evaluation.scoring import LabelledFiles
 
 
 def evaluate(settings: EvaluateSettings, display: Display | None = None) -> dict[str, Any]:
@@ -85,15 +86,20 @@ def _evaluate(settings: EvaluateSettings, display: Display) -> dict[str, Any]:
             settings.out.mkdir(parents=True, exist_ok=True)
             translations, half = settings.out / "translations", settings.out / f"{PART}translations"
             shutil.rmtree(half, ignore_errors=True)
+            pictures: list[str] = []
             for name, one in measured.items():
                 if settings.extractor or settings.segmenter:
                     to = half / name if several else half
                     shutil.copytree(scratch / name / "translations", to)
                 if isinstance(one.scores, ClassScores):
                     picture = confusion_matrix(one.scores.confusion, one.scores.classes)
-                    write_png(settings.out / (f"confusion-{name}.png" if several else "confusion.png"), picture)
+                    pictures.append(f"confusion-{name}.png" if several else "confusion.png")
+                    write_png(settings.out / pictures[-1], picture)
             if translations.exists():
                 delete_folder(translations)  # they may be another run's
+            for stale in settings.out.glob("confusion*.png"):
+                if stale.name not in pictures:
+                    stale.unlink()
             if half.exists():
                 half.replace(translations)
             write_json(settings.out / "metrics.json", {"format": 2, "diptych": __version__, **record})
@@ -161,15 +167,8 @@ def _check_evaluate(settings: EvaluateSettings) -> None:
     """Raises `DiptychError` for settings that do not go together."""
     if bool(settings.runs) == (settings.generated is not None):
         raise DiptychError("evaluate takes either a run or --generated DIR")
-    if settings.out is not None and (settings.out / "metrics.json").exists() and not settings.overwrite:
-        raise DiptychError(f"{settings.out / 'metrics.json'} exists; choose another --out or give --overwrite")
     if settings.out is not None:
-        check_out(settings.out)
-        for folder in (settings.a, settings.b, settings.generated):
-            if folder is not None and settings.out.resolve().is_relative_to(real_path(folder)[0].resolve()):
-                raise DiptychError(
-                    f"--out {settings.out}: lies among the images of {folder}; choose a folder elsewhere"
-                )
+        _check_out(settings.out, settings)
     if settings.generated is not None and settings.checkpoint != "best":
         raise DiptychError("--generated is scored as it is; take --checkpoint out")
     if settings.unpaired:
@@ -196,6 +195,24 @@ def _check_evaluate(settings: EvaluateSettings) -> None:
             raise DiptychError("--segmenter reads what a run makes of label maps; give a run, or take --segmenter out")
 
 
+def _check_out(out: Path, settings: EvaluateSettings) -> None:
+    """Raises `DiptychError` where something would be written over that evaluate has not made, or is to read."""
+    metrics, translations = out / "metrics.json", out / "translations"
+    if metrics.exists() and not settings.overwrite:
+        raise DiptychError(f"{metrics} exists; choose another --out or give --overwrite")
+    if translations.exists() and not metrics.exists():
+        raise DiptychError(f"{translations} is there, and its scores are not; choose another --out, or move it away")
+    check_out(out)
+    for folder in (settings.a, settings.b, settings.generated):
+        if folder is None:
+            continue
+        images = real_path(folder)[0].resolve()
+        if out.resolve().is_relative_to(images):
+            raise DiptychError(f"--out {out}: lies among the images of {folder}; choose a folder elsewhere")
+        if images.is_relative_to(translations.resolve()):
+            raise DiptychError(f"--out {out}: {folder}, which is read, would be replaced; choose a folder elsewhere")
+
+
 def _subjects(settings: EvaluateSettings, device: str) -> dict[str, "Subject"]:
     """What is scored, by name: of several runs that of the folder, numbered where two have the same.
 
@@ -210,7 +227,8 @@ def _subjects(settings: EvaluateSettings, device: str) -> dict[str, "Subject"]:
         assert settings.b is not None
         classes = read_classes(settings.b_classes) if settings.b_classes else None
         files = labelled_files(settings.generated, settings.b)
-        return {"generated": Subject({"generated": str(settings.generated)}, files, classes)}
+        scored = {"generated": str(settings.generated), **_with_note(_left_out(files, settings.b))}
+        return {"generated": Subject(scored, files, classes)}
     assert settings.a is not None
     assert settings.b is not None
     subjects: dict[str, Subject] = {}
@@ -230,7 +248,7 @@ def _subjects(settings: EvaluateSettings, device: str) -> dict[str, "Subject"]:
                 )
         sides = {"a": settings.a, "b": settings.b}
         scored = {"run": str(run), "checkpoint": checkpoint_folder(run, settings.checkpoint).name}
-        scored |= {"direction": direction, "precision": translator.precision, **_chosen_on(run, settings)}
+        scored |= {"direction": direction, "precision": translator.precision}
         name = run.resolve().name
         numbered = (f"{name}-{number}" for number in itertools.count(2))
         name = next(free for free in itertools.chain([name], numbered) if free not in subjects)
@@ -243,16 +261,28 @@ def _subjects(settings: EvaluateSettings, device: str) -> dict[str, "Subject"]:
                 files = labelled_files(source, target)
             except DiptychError as problem:
                 raise DiptychError(f"{problem}, or compare sets alone: --unpaired with --extractor") from None
+        scored |= _with_note(_chosen_on(run, settings), _left_out(files, target))
         subjects[name] = Subject(scored, files, classes, translator, direction, settings.unpaired)
     return subjects
 
 
-def _chosen_on(run: Path, settings: EvaluateSettings) -> dict[str, str]:
-    """A warning for metrics.json where the best checkpoint was chosen on the very images that are scored."""
+def _with_note(*notes: str) -> dict[str, str]:
+    """What metrics.json warns of, beside what is scored."""
+    said = "; ".join(filter(None, notes))
+    return {"note": said} if said else {}
+
+
+def _left_out(files: "LabelledFiles", truths: Path) -> str:
+    count = files.truths_left_out
+    return f"{count} images of {truths} have no input and are not scored" if count else ""
+
+
+def _chosen_on(run: Path, settings: EvaluateSettings) -> str:
+    """A warning where the best checkpoint was chosen on the very images that are scored."""
     if settings.checkpoint != "best" or not (run / "experiment.yaml").is_file():
-        return {}
+        return ""
     trained = load_settings(run)
     validated = [folder and folder.resolve() for folder in (trained.val_a, trained.val_b)]
     if validated != [folder and folder.resolve() for folder in (settings.a, settings.b)]:
-        return {}
-    return {"note": "the best checkpoint was chosen on these very images; --checkpoint last is free of that choice"}
+        return ""
+    return "the best checkpoint was chosen on these very images; --checkpoint last is free of that choice"

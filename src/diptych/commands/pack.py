@@ -14,7 +14,7 @@ from diptych.layouts import read_layout
 from diptych.pairs import same_stem
 from diptych.shards.packing import write_shards
 
-FROM_LAYOUT = ("a", "b", "a_classes", "b_classes", "pairs")
+FROM_LAYOUT = ("a", "b", "a_classes", "b_classes")
 MB = 10**6
 
 
@@ -71,9 +71,7 @@ def _with_data(settings: PackSettings, display: Display) -> PackSettings:
         layout = read_layout(settings.data, settings.swap)
         display.note(f"{layout.recognised}; the training images are packed")
         found: dict[str, Any] = {name: getattr(layout, name) for name in FROM_LAYOUT if getattr(settings, name) is None}
-        if found.get("pairs") is not None:
-            found["pairs"] = str(found["pairs"])
-        settings = settings.model_copy(update=found)
+        settings = settings.model_copy(update=found | {"pairs": layout.pairs_for(settings.pairs)})
     elif settings.swap:
         raise DiptychError("--swap is about --data; give it, or exchange --a and --b")
     missing = [side for side in ("a", "b") if getattr(settings, side) is None]

@@ -4,6 +4,7 @@ Several processes share the images out among them; each then has the whole.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,7 @@ class LabelledFiles:
 
     inputs: tuple[Path, ...]
     truths: tuple[Path, ...]
+    truths_left_out: int = 0  # those that no input belongs to
 
 
 def labelled_files(inputs: Path, truths: Path) -> LabelledFiles:
@@ -61,8 +63,8 @@ def labelled_files(inputs: Path, truths: Path) -> LabelledFiles:
 
     Raises `DiptychError` where an input has no truth: a score over an unsaid part of a folder means nothing.
     """
-    names = list_images(inputs)
-    partners = same_stem(names, list_images(truths), truths)
+    names, there_are = list_images(inputs), list_images(truths)
+    partners = same_stem(names, there_are, truths)
     alone = [name for name in names if name not in partners]
     if alone:
         raise DiptychError(
@@ -71,6 +73,7 @@ def labelled_files(inputs: Path, truths: Path) -> LabelledFiles:
     return LabelledFiles(
         tuple(inputs / name for name in names),
         tuple(truths / partners[name] for name in names),
+        len(there_are) - len(names),
     )
 
 
@@ -151,9 +154,13 @@ def translated_sets(
     """Translate images that have no truth, each at its own size, to be compared with `files.truths` as sets alone.
 
     The translations are kept in `keep`/translations, and class maps to compare with, in their colours, in `keep`/real.
+    Raises `DiptychError` where two translations would have one name.
     """
     classes, form = translator.target_classes(direction), translator.spec.forms[direction[-1]]
     root = Path(os.path.commonpath([file.parent for file in files.inputs]))
+    stems = Counter(str(file.with_suffix("")) for file in files.inputs)
+    if twice := [stem for stem, times in stems.items() if times > 1]:
+        raise DiptychError(f"{some(twice)}: two inputs have this stem, and their translations one name; rename one")
 
     def translated(source: Path) -> Path:
         output = translator.output(open_image(source), direction, where=str(source))
@@ -217,6 +224,9 @@ def _score(
 ) -> Scored:
     scores = ClassScores(classes) if classes else PictureScores(form)
     root = Path(os.path.commonpath([file.parent for file in files.inputs]))
+    stems = Counter(str(file.with_suffix("")) for file in files.inputs)
+    if twice := [stem for stem, times in stems.items() if times > 1]:
+        raise DiptychError(f"{some(twice)}: two inputs have this stem, and their translations one name; rename one")
 
     def score(source: Path, target: Path) -> tuple[Path | None, Path | None]:
         truth = read_class_map(target, classes) if classes else read_pixels(target, form=form)

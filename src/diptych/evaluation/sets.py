@@ -20,6 +20,7 @@ from diptych.processes import by_first
 Features = NDArray[np.float64]  # (N, D)
 
 UNBIASED_ENOUGH = 2048  # images; FID of fewer carries a warning
+FEWEST_TO_VARY = 3  # images, as the KID of two has no other resamples than the two
 NEIGHBOUR = 3  # k of precision and recall
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
 FID_RESAMPLES = 200  # each is a singular value decomposition, of up to some 0.1 s
@@ -284,12 +285,11 @@ def _resampled(
     real_counts = np.concatenate(list(resample_counts(len(real), resamples, seed + 1)))  # (R, Nr), other draws
     fake_counts = np.concatenate(list(resample_counts(len(fake), resamples, seed)))  # (R, Ng)
     short_real, short_fake = _leading_components(real, fake)
-    columns = {
-        "fid": np.array([_fid(short_real, real_counts[i], short_fake, fake_counts[i]) for i in range(few)]),
-        "kid": _kid_of_resamples(real, real_counts, fake, fake_counts),
-    }
+    columns = {"fid": np.array([_fid(short_real, real_counts[i], short_fake, fake_counts[i]) for i in range(few)])}
+    if min(len(real), len(fake)) >= FEWEST_TO_VARY:
+        columns["kid"] = _kid_of_resamples(real, real_counts, fake, fake_counts)
     for name, column in columns.items():
-        known = column[~np.isnan(column)]  # none, where two images are drawn once or twice
+        known = column[~np.isnan(column)]  # a resample may be one image again and again
         columns[name] = values[name] + column - (known.mean() if len(known) else np.nan)
     for name, hits in (("precision", found.precise), ("recall", found.recalled)):
         if hits is not None:

@@ -1,11 +1,12 @@
 """The folder of a study: what is done is read off it, never remembered, so that any instant may be the last.
 
-study.yaml  selections/NAME/  settings/NAME.yaml  runs/NAME/  scores/NAME/metrics.json  logs/NAME.txt
+study.yaml  runs.json  selections/NAME/  settings/NAME.yaml  runs/NAME/  scores/NAME/metrics.json  logs/NAME.txt
 failed/NAME.txt  table.md  table.csv  table.json  METRIC-by-AXIS.svg  index.html
 """
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,13 +16,26 @@ import yaml
 from diptych.errors import DiptychError
 from diptych.files import write_text
 from diptych.reading import log_line
-from diptych.saved import Checkpoints, read_record
-from diptych.studies import read_study
-from diptych.studies.plan import Plan, Run, folder_of, make_plan
+from diptych.saved import Checkpoints, Saved, read_record
+from diptych.studies.plan import Plan, Run, folder_of
 
 KEPT = ("scores", "table.md", "table.csv", "table.json", "*-by-*.svg")
 """What is worth keeping of a finished study, where its runs are cleared away."""
 TAIL = 8192  # bytes at the end of a log, more than its last line
+
+
+class Remembered(Saved):
+    """The settings that a run began with."""
+
+    select: dict[str, Any]
+    train: dict[str, Any]
+    evaluate: dict[str, Any]
+
+
+class RunsRecord(Saved):
+    """runs.json of a study: the runs that are planned, and those that were and left something."""
+
+    runs: dict[str, Remembered]
 
 
 @dataclass(frozen=True)
@@ -91,40 +105,65 @@ def error_in(log: Path) -> str:
 
 
 def open_study(plan: Plan, out: Path) -> None:
-    """Make or check the folder of `plan`: study.yaml says what was planned.
+    """Make or check the folder of `plan`: study.yaml says what is planned, runs.json how each run was when it began.
 
-    What has begun may not be planned otherwise now. Rows, seeds, metrics, published numbers and curves may come and go,
-    and a run that is to be scored otherwise is scored anew. A folder with nothing but scores and tables is a study
-    whose runs were cleared away: what has a score is done. Raises `DiptychError`, one line, for any other change, or
-    where the folder holds something else.
+    What has begun may not be planned otherwise now, even if its row was away in between. Rows, seeds, metrics,
+    published numbers and curves may come and go, and a run that is to be scored otherwise is scored anew. A folder with
+    nothing but scores and tables is a study whose runs were cleared away: what has a score is done. Raises
+    `DiptychError`, one line, for any other change, or where the folder holds something else.
     """
     record = out / "study.yaml"
-    if record.is_file():
-        before = {run.name: run for run in make_plan(read_study(record), str(record), out).runs}
-        scored_anew = []
-        for run in plan.runs:
-            old = before.get(run.name)
-            if old is None:
-                continue
-            if folder_of(out, "runs", run.name).exists() and (changed := _difference(old, run)):
-                raise DiptychError(
-                    f"{run.name} has begun with {changed}; change it back, delete {folder_of(out, 'runs', run.name)}, "
-                    "or choose another --out"
-                )
-            if dict(old.evaluate) != dict(run.evaluate):
-                scored_anew.append(run)
-        for run in scored_anew:
-            score_file(out, run).unlink(missing_ok=True)
-    elif not all(path.name.startswith(".") or any(map(path.match, KEPT)) for path in out.iterdir()):
+    if not record.is_file() and not all(
+        path.name.startswith(".") or any(map(path.match, KEPT)) for path in out.iterdir()
+    ):
         raise DiptychError(f"{out}: holds something that is no study; choose another --out")
+    before, now = _remembered(out), {run.name: _settings(run) for run in plan.runs}
+    scored_otherwise = []
+    for run in plan.runs:
+        folder, score = folder_of(out, "runs", run.name), score_file(out, run)
+        traces = [path for path, there in ((folder, folder.exists()), (score.parent, score.is_file())) if there]
+        if not traces or run.name not in before:
+            continue
+        old, new = before[run.name], now[run.name]
+        if changed := _difference(old, new, ("select", "train")):
+            raise DiptychError(
+                f"{run.name} has begun with {changed}; change it back, delete {' and '.join(map(str, traces))}, or "
+                "choose another --out"
+            )
+        if score.is_file() and (changed := _difference(old, new, ("evaluate",))):
+            if saved_step(folder) < run.settings.steps:
+                raise DiptychError(
+                    f"{run.name} was scored with {changed}, and is no longer there to be scored again; change it "
+                    f"back, delete {score.parent} to train it anew, or choose another --out"
+                )
+            scored_otherwise.append(score)
+    for score in scored_otherwise:
+        score.unlink()
+    away = {name: old for name, old in before.items() if name not in now and _left_traces(out, name)}
     write_text(record, yaml.safe_dump(plan.to_study(), sort_keys=False, allow_unicode=True))
+    write_text(out / "runs.json", RunsRecord(runs=now | away).model_dump_json(indent=2) + "\n")
 
 
-def _difference(old: Run, new: Run) -> str:
+def _remembered(out: Path) -> dict[str, Remembered]:
+    file = out / "runs.json"
+    return read_record(file, RunsRecord).runs if file.is_file() else {}
+
+
+def _settings(run: Run) -> Remembered:
+    """What is remembered of a run, as JSON gives it back."""
+    layers = {"select": dict(_chosen(run)), "train": dict(run.train), "evaluate": dict(run.evaluate)}
+    return Remembered.model_validate_json(json.dumps(layers, default=str))
+
+
+def _left_traces(out: Path, name: str) -> bool:
+    return folder_of(out, "runs", name).exists() or folder_of(out, "scores", name).exists()
+
+
+def _difference(old: Remembered, new: Remembered, layers: Sequence[str]) -> str:
     """The first setting that differs, with both values, or an empty string."""
-    before, after = (_flat({"select": _chosen(run), "train": run.train}) for run in (old, new))
+    before, after = (_flat({layer: getattr(settings, layer) for layer in layers}) for settings in (old, new))
     # A selection is named after its settings: they say what changed, its files do not.
-    hidden = ("train.out", *(("train.pairs", "train.unpaired") if _chosen(old) and _chosen(new) else ()))
+    hidden = ("train.out", *(("train.pairs", "train.unpaired") if old.select and new.select else ()))
     for name in dict.fromkeys([*before, *after]):
         was, now = before.get(name, "unset"), after.get(name, "unset")
         if was != now and name not in hidden:

@@ -210,12 +210,24 @@ def _merge(base: Mapping[str, Any], overlays: Sequence[Mapping[str, Any]], where
 
 
 def spelled_out(data: Mapping[str, str]) -> dict[str, str]:
-    """What is said of the data, with the folders and tables of the dataset that it names, unless it names others."""
+    """What is said of the data, with the folders and tables of the dataset that it names, unless it names others.
+
+    Raises `DiptychError` for a dataset whose pairs are those of a CSV.
+    """
     said = {name: path for name, path in data.items() if name != "data"}
     if "data" not in data:
         return said
     layout = read_layout(Path(data["data"]))
-    return {name: str(path) for name in FOLDERS if (path := getattr(layout, name)) is not None} | said
+    if layout.pairs is not None:
+        raise DiptychError(
+            f"data: {layout.pairs}: a study pairs images of the same name; give the partners those names, and the "
+            "folders as --a and --b"
+        )
+    found = {name: str(path) for name in FOLDERS if (path := getattr(layout, name)) is not None}
+    if not layout.val_paired:  # no partners to validate with, but sets to compare
+        for side in ("a", "b"):
+            found.setdefault(f"test_{side}", found.pop(f"val_{side}"))
+    return found | said
 
 
 def _run(labels: Labels, columns: Sequence[str], layers: Mapping[str, Any], seed: int, where: str, out: Path) -> Run:
