@@ -18,6 +18,7 @@ from diptych.dataset import Dataset
 from diptych.decoded import Decoded, InMemory, OnDisk
 from diptych.display import Display
 from diptych.errors import DiptychError, nearest, some
+from diptych.evaluation.classes import same_classes
 from diptych.evaluation.scoring import LabelledFiles, labelled_files, score_translator
 from diptych.features.backbone import perceptual_features
 from diptych.fitting import fitted
@@ -323,7 +324,8 @@ def open_dataset(settings: TrainSettings, display: Display) -> Dataset:
 def reopen_dataset(settings: TrainSettings, record: Mapping[str, Any], display: Display) -> Dataset:
     """The dataset of an earlier start of the run, from the record that `Dataset.to_record` gave.
 
-    Raises `DiptychError` where an image of that time is gone or cannot be read any more.
+    Raises `DiptychError` where an image of that time is gone, cannot be read any more, or has become too small or of
+    another shape than its partner.
     """
     folders = _folders(settings)
     for folder in folders.values():
@@ -338,13 +340,17 @@ def reopen_dataset(settings: TrainSettings, record: Mapping[str, Any], display: 
         if place in folders:
             folder, names = folders[place], sorted(used)
             domains[place], _ = _open_folder(
-                settings, place, folder, packed, display, skip_unreadable=None, names=names
+                *(settings, place, folder, packed, display),
+                smallest=parse_size(settings.size),
+                fit=settings.fit,
+                skip_unreadable=None,
+                names=names,
             )
         indices[place] = {name: index for index, name in enumerate(domains[place].names)}
         if gone := sorted(used - indices[place].keys()):
             raise DiptychError(f"{settings.data}: does not hold {some(gone)} any more; bring the shards back")
     domains = _of_bits(domains, record.get("bits", {"a": 8, "b": 8}))
-    return Dataset(
+    dataset = Dataset(
         domains["a"],
         domains["b"],
         pairs=tuple((indices["a"][left], indices["b"][right]) for left, right in record["pairs"]),
@@ -353,6 +359,8 @@ def reopen_dataset(settings: TrainSettings, record: Mapping[str, Any], display: 
         elsewhere_a=domains.get("elsewhere_a"),
         elsewhere_b=domains.get("elsewhere_b"),
     )
+    data.check_shapes(dataset)
+    return dataset
 
 
 def _used(places: Collection[str], record: Mapping[str, Any]) -> dict[str, set[str]]:
@@ -528,20 +536,26 @@ def make_translator(
     return Translator(generators, spec)
 
 
-def initialise_from(run: Path, generators: Mapping[str, nn.Module]) -> None:
-    """Copy the generators of another run; raises `DiptychError` where they do not fit."""
+def initialise_from(run: Path, translator: Translator) -> None:
+    """Copy the generators of another run; raises `DiptychError` where they do not fit or mean something else."""
     other = Translator.from_pretrained(run)
-    missing = [direction for direction in generators if direction not in other.generators]
+    missing = [direction for direction in translator.generators if direction not in other.generators]
     if missing:
         raise DiptychError(f"--init-from {run}: has no generator {missing[0]}")
-    for direction, generator in generators.items():
-        mine, theirs = generator.state_dict(), other.generators[direction].state_dict()
-        if {name: t.shape for name, t in mine.items()} != {name: t.shape for name, t in theirs.items()}:
-            raise DiptychError(
-                f"--init-from {run}: its generator is {dict(other.spec.architectures[direction])}; "
-                "give the same settings"
-            )
-        generator.load_state_dict(theirs)
+    for direction, generator in translator.generators.items():
+        mine, theirs = translator.spec.architectures[direction], other.spec.architectures[direction]
+        shapes, their_shapes = (
+            {name: tensor.shape for name, tensor in network.state_dict().items()}
+            for network in (generator, other.generators[direction])
+        )
+        if shapes != their_shapes or any(
+            theirs.get(name, value) != value for name, value in mine.items() if name != "dropout"
+        ):
+            raise DiptychError(f"--init-from {run}: its generator is {dict(theirs)}; give the same settings")
+        target = direction[-1]
+        if mine["head"] == "logits" and not same_classes(translator.spec.classes[target], other.spec.classes[target]):
+            raise DiptychError(f"--init-from {run}: its logits are of other classes; give its classes, in its order")
+        generator.load_state_dict(other.generators[direction].state_dict())
 
 
 def device_named(name: str) -> torch.device:
@@ -616,7 +630,7 @@ def make_training(settings: TrainSettings, dataset: Dataset, device: torch.devic
     precision = precision_on(device, settings.precision, max(form.bits for form in forms.values()))
     translator = make_translator(settings, make, method, forms, precision)
     if settings.init_from is not None:
-        initialise_from(settings.init_from, translator.generators)
+        initialise_from(settings.init_from, translator)
     prepare(method.networks.values(), device, precision)
     if settings.compile:
         compile_networks(method.networks.values())

@@ -197,14 +197,21 @@ def with_pairs(dataset: Dataset, pairs: str, seed: int, known: Sequence[tuple[st
     else:
         named = read_pairs(Path(pairs), (a.folder, a.names), (b.folder, b.names))
     index_a, index_b = _index(a), _index(b)
-    for left, right in named:
-        size_a, size_b = a.sizes[index_a[left]], b.sizes[index_b[right]]
+    dataset = replace(dataset, pairs=tuple((index_a[left], index_b[right]) for left, right in named))
+    check_shapes(dataset)
+    return dataset
+
+
+def check_shapes(dataset: Dataset) -> None:
+    """Raises `DiptychError` naming the first pair whose images have different shapes."""
+    a, b = dataset.a, dataset.b
+    for left, right in dataset.pairs:
+        size_a, size_b = a.sizes[left], b.sizes[right]
         if size_a != size_b:
             raise DiptychError(
-                f"{a.folder / left} ({size_a[0]}x{size_a[1]}) and its partner {b.folder / right} "
+                f"{a.folder / a.names[left]} ({size_a[0]}x{size_a[1]}) and its partner {b.folder / b.names[right]} "
                 f"({size_b[0]}x{size_b[1]}) have different shapes; mend one: a pair shows the same scene pixel by pixel"
             )
-    return replace(dataset, pairs=tuple((index_a[left], index_b[right]) for left, right in named))
 
 
 def with_unpaired(dataset: Dataset, unpaired: str, excludes_pairs: bool, seed: int) -> Dataset:

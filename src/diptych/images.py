@@ -65,6 +65,13 @@ class UnreadableImageError(DiptychError):
     """A file that is no image, is damaged, or would decode to an unreasonable size."""
 
 
+def check_apart(out: Path, *folders: Path | None) -> None:
+    """Raises `DiptychError` where `out` is in a folder of images, among which its pictures would be taken for some."""
+    for folder in folders:
+        if folder is not None and out.resolve().is_relative_to(real_path(folder)[0].resolve()):
+            raise DiptychError(f"--out {out}: lies among the images of {folder}; choose a folder elsewhere")
+
+
 def real_path(path: Path) -> tuple[Path, str | None]:
     """What is on disk behind `path`, and which half of each image is meant: "left", "right", or None for the whole.
 

@@ -83,7 +83,7 @@ class Layout:
         if wanted is not None and wanted.isdecimal():
             raise DiptychError(
                 f"--pairs {wanted}: the pairs of --data are those of {self.pairs}; copy so many of its lines into a "
-                "CSV for --pairs, or take --pairs out for all of them"
+                "CSV for --pairs, or give --pairs all"
             )
         return str(self.pairs) if wanted in (None, "all") else wanted
 

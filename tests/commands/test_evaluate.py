@@ -283,6 +283,30 @@ def test_translations_that_evaluate_did_not_make_stay(
     assert diptych("evaluate", "--generated", below, *words, "--overwrite") == 2
     assert "which is read, would be replaced" in said_one_line(capsys)
     assert tree(mine) == before
+    picture = tmp_path / "other" / "confusion.png"
+    picture.parent.mkdir()
+    picture.write_bytes(b"mine")
+    assert diptych("evaluate", trained, "--a", folders.val_photos, *words[:-1], picture.parent) == 2
+    assert f"{picture} is there, and its scores are not" in said_one_line(capsys)
+
+
+def test_writing_over_leaves_the_new_translations_and_nothing_of_the_old(
+    trained: Path, folders: Folders, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "confusion-of-mine.png").write_bytes(b"mine")
+    sides = ("--a", folders.val_photos, "--b", folders.val_labels, "--resamples", "0", "--out", out)
+    several = ("evaluate", trained, trained, *sides, "--extractor", "descriptor")
+    assert diptych(*several) == 0
+    first = set(tree(out))
+    assert {f"confusion-{trained.name}.png", f"confusion-{trained.name}-2.png"} < first
+    assert sum(name.startswith("translations/") and name.endswith(".png") for name in first) == 8
+    for _ in range(2):
+        assert diptych(*several, "--overwrite") == 0
+        assert set(tree(out)) == first
+    assert diptych("evaluate", trained, *sides, "--overwrite") == 0
+    assert set(tree(out)) == {"metrics.json", "confusion.png", "confusion-of-mine.png"}
 
 
 def test_what_is_written_over_leaves_no_picture_of_other_scores(folders: Folders, tmp_path: Path) -> None:

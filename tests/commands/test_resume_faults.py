@@ -12,8 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from conftest import Folders, diptych
+from conftest import Folders, diptych, log_of, stop_before_step, tiny, train_settings
+from diptych import commands
 
 SLOW_STAGES = """
 import sys, time
@@ -178,3 +180,49 @@ def test_lost_names_of_checkpoints_are_not_taken_for_a_new_start(
     assert diptych("resume", run, "--steps", 6) == 2
     assert "is gone, but checkpoints are there; bring it back" in capsys.readouterr().err
     assert sorted((run / "checkpoints").iterdir()) == before
+
+
+def test_a_lone_checkpoint_whose_name_is_lost_is_gone_on_from(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    for other in list((run / "checkpoints").iterdir())[1:]:
+        shutil.rmtree(other)
+    (left,) = (run / "checkpoints").iterdir()
+    (run / "checkpoints.json").unlink()
+    assert diptych("resume", run, "--steps", int(left.name) + 2) == 0
+    assert "starting again" not in capsys.readouterr().err
+    steps = [line["step"] for line in log_of(run)]
+    assert int(left.name) in steps
+    assert json.loads((run / "checkpoints.json").read_text())["last"]["step"] == int(left.name) + 2
+
+
+def test_images_that_no_longer_fit_together_end_a_resumption(
+    own_folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sides = ("--a", own_folders.photos, "--b", own_folders.labels, "--b-classes", own_folders.classes)
+    run = tmp_path / "run"
+    assert diptych("train", "supervised", *sides, *tiny("supervised"), "--fit", "crop", "--out", run) == 0
+    file = own_folders.labels / "scene000.png"
+    original = Image.open(file).copy()
+    for size, said in (((96, 36), "have different shapes"), ((8, 8), "smaller than the crop of 32x24")):
+        original.resize(size, Image.Resampling.NEAREST).save(file)
+        capsys.readouterr()
+        assert diptych("resume", run, "--steps", 6) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_a_paired_phase_that_would_be_all_is_refused(
+    folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sides = ("--a", folders.photos, "--b", folders.labels, "--b-classes", folders.classes, "--pairs", 3)
+    run = tmp_path / "run"
+    words = ("tripathy", *sides, *tiny("tripathy"), "--steps", 20, "--paired-steps", 10, "--out", run)
+    commands.train(train_settings(*words), stop=stop_before_step(2))
+    before = (run / "experiment.yaml").read_bytes()
+    capsys.readouterr()
+    assert diptych("resume", run, "--steps", 10) == 2
+    assert "--steps 10: the paired phase alone has 10 steps" in capsys.readouterr().err
+    assert (run / "experiment.yaml").read_bytes() == before
+    assert diptych("resume", run, "--steps", 11) == 0

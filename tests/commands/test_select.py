@@ -143,6 +143,27 @@ def test_select_goes_on_without_unreadable_files(folders: Folders, tmp_path: Pat
     assert diptych(*call, "--out", tmp_path / "two", "--skip-unreadable") == 0
 
 
+def test_unreadable_images_are_no_absent_ones(
+    own_folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own_folders.photos / "scene003.png").write_bytes(b"no image")
+    listed = tmp_path / "listed.csv"
+    listed.write_text("a,b\nscene003.png,\nscene004.png,\nscene005.png,\n")
+    words = ("select", own_folders.photos, "--features", "descriptor", "--skip-unreadable")
+    assert diptych(*words, "--within", listed, "--budget", 2, "--out", tmp_path / "within") == 0
+    assert {name for name, _ in rows_of(tmp_path / "within" / "pairs.csv")} == {"scene004.png", "scene005.png"}
+    capsys.readouterr()
+    assert diptych(*words, "--given", listed, "--budget", 5, "--out", tmp_path / "given") == 2
+    assert f"{listed}: scene003.png cannot be read; mend the file or take the line out" in capsys.readouterr().err
+
+
+def test_a_selection_does_not_lie_among_the_images(own_folders: Folders, capsys: pytest.CaptureFixture[str]) -> None:
+    out = own_folders.photos / "chosen"
+    assert diptych("select", own_folders.photos, "--features", "descriptor", "--budget", 2, "--out", out) == 2
+    assert f"--out {out}: lies among the images of {own_folders.photos}" in said_one_line(capsys)
+    assert not out.exists()
+
+
 def test_partners_of_an_earlier_selection_stay(folders: Folders, tmp_path: Path) -> None:
     rows = select(folders, tmp_path / "first", 4, "--partners", folders.labels)
     again = select(folders, tmp_path / "second", 2, "--within", tmp_path / "first" / "pairs.csv")

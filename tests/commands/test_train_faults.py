@@ -159,6 +159,48 @@ def test_a_run_folder_that_vanishes_is_not_begun_a_second_time(
     assert_the_same_end(whole, run)
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["previews/7.png", "checkpoints/20240101/w.pt", "log.jsonl", "experiment.yaml", "tensorboard/x", "translator.json"],
+)
+def test_a_folder_with_what_a_run_would_write_over_is_left_alone(
+    path: str, folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "mine"
+    (out / path).parent.mkdir(parents=True)
+    (out / path).write_text("mine")
+    before = tree(out)
+    sides = ("--a", folders.photos, "--b", folders.labels, "--out", out)
+    assert diptych("train", "cyclegan", *sides, *tiny("cyclegan")) == 2
+    assert f"{out}: holds {path.partition('/')[0]}, and is no run; choose another --out" in said_one_line(capsys)
+    assert tree(out) == before
+
+
+def test_a_start_that_was_cut_off_may_be_given_again(folders: Folders, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    for name in (".lock", "experiment.yaml", "data.json", "printed.log"):
+        (out / name).write_text("")
+    sides = ("--a", folders.photos, "--b", folders.labels, "--out", out)
+    assert diptych("train", "cyclegan", *sides, *tiny("cyclegan")) == 0
+    assert (out / "checkpoints.json").exists()
+
+
+@pytest.mark.parametrize("side", ["a", "b", "val-a", "unpaired-b"])
+def test_a_run_does_not_lie_among_the_images(
+    side: str, own_folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(own_folders.photos, other)
+    sides = {"a": own_folders.photos, "b": own_folders.photos, "val-a": other, "val-b": other, "unpaired-b": other}
+    sides[side] = tmp_path / "here"
+    shutil.copytree(own_folders.photos, tmp_path / "here")
+    words = [word for name, folder in sides.items() for word in (f"--{name}", folder)]
+    assert diptych("train", "cyclegan", *words, *tiny("cyclegan"), "--out", tmp_path / "here" / "runs" / "x") == 2
+    assert f"lies among the images of {tmp_path / 'here'}; choose a folder elsewhere" in said_one_line(capsys)
+    assert not (tmp_path / "here" / "runs").exists()
+
+
 def test_a_checkpoint_is_whole_before_it_is_named_and_gone_before_it_is_half(
     folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 def line(method: str, budget: str, cell: Cell | None = None, published: float | None = None) -> Line:
     numbers = {} if published is None else {"mean_iou": published}
     row = Row({"method": method, "budget": budget}, {}, (), numbers)
-    return Line(row, {}, {} if cell is None else {"mean_iou": cell})
+    return Line(row, {}, {}, {} if cell is None else {"mean_iou": cell})
 
 
 def charts(*lines: Line) -> list[Chart]:

@@ -139,7 +139,12 @@ def test_the_table_holds_means_and_deviations_beside_the_published_numbers(finis
     assert "0 of 2" in missing
     assert "2 runs are missing" in text
 
+    note = "4 images. output resized"
+    assert sum(line.startswith(note) for line in text.splitlines()) == 1
+    assert note in (finished / "index.html").read_text()
+
     record = json.loads((finished / "table.json").read_text())
+    assert record["notes"][0].startswith(note)
     runs = {run["name"]: run for row in record["rows"] for run in row["runs"]}
     assert runs["regression--3--seed1"]["scores"]["mean_iou"] == y
     assert [run["state"] for run in runs.values()] == ["done"] * 4 + ["failed"] * 2

@@ -15,6 +15,7 @@ from diptych.errors import DiptychError
 from diptych.recipes import load_settings
 from diptych.scenes import write_scenes
 from diptych.training.journal import cut_log
+from diptych.translator import Translator
 
 
 @pytest.fixture(scope="module")
@@ -183,21 +184,37 @@ def test_init_from_starts_with_the_other_runs_generators(scenes: Path, tmp_path:
     from diptych.build import initialise_from, make_training, open_dataset, resolve
     from diptych.display import Silent
 
-    def generators_of(wanted: TrainSettings) -> dict[str, torch.nn.Module]:
-        wanted = resolve(wanted)
+    def translator_of(**changes: object) -> Translator:
+        wanted = resolve(settings(scenes, tmp_path / "other", **changes))
         dataset = open_dataset(wanted, Silent())
-        return dict(make_training(wanted, dataset, torch.device("cpu"), Silent()).translator.generators)
+        return make_training(wanted, dataset, torch.device("cpu"), Silent()).translator
 
     commands.train(settings(scenes, tmp_path / "run", steps=2))
-    generators = generators_of(settings(scenes, tmp_path / "other", seed=5))
-    initialise_from(tmp_path / "run", generators)
+    translator = translator_of(seed=5)
+    initialise_from(tmp_path / "run", translator)
     trained = weights(tmp_path / "run")
-    for direction, generator in generators.items():
+    for direction, generator in translator.generators.items():
         for name, tensor in generator.state_dict().items():
             assert torch.equal(tensor, trained[f"{direction}/{name}"])
-    wider = generators_of(settings(scenes, tmp_path / "other", ngf=6))
-    with pytest.raises(DiptychError, match="give the same settings"):
-        initialise_from(tmp_path / "run", {"a_to_b": wider["a_to_b"]})
+    for otherwise in ({"ngf": 6}, {"norm": "batch"}):
+        with pytest.raises(DiptychError, match="give the same settings"):
+            initialise_from(tmp_path / "run", translator_of(**otherwise))
+
+
+def test_init_from_logits_asks_for_the_same_classes(scenes: Path, tmp_path: Path) -> None:
+    commands.train(settings(scenes, tmp_path / "logits", "supervised", steps=1))
+    again = settings(scenes, tmp_path / "again", "supervised", steps=1, init_from=tmp_path / "logits")
+    commands.train(again)
+    header, *rows = (scenes / "classes.csv").read_text().splitlines()
+    (tmp_path / "turned.csv").write_text("\n".join([header, *reversed(rows)]))
+    for changes, said in (
+        ({"b_classes": tmp_path / "turned.csv"}, "its logits are of other classes"),
+        ({"loss": "pixel"}, "give the same settings"),
+    ):
+        other = again.model_copy(update={"out": tmp_path / "other", **changes})
+        with pytest.raises(DiptychError, match=said):
+            commands.train(other)
+        assert not (tmp_path / "other").exists()
 
 
 def test_cut_log_drops_later_and_broken_lines(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from diptych.config import CheckSettings
 from diptych.display import Display, Silent
 from diptych.errors import DiptychError
 from diptych.files import check_out, write_json
-from diptych.images import Classes, read_classes, real_path
+from diptych.images import Classes, check_apart, read_classes
 from diptych.layouts import read_layout
 
 SPLITS = ("train", "val", "test", "unpaired")
@@ -29,10 +29,7 @@ def check(settings: CheckSettings, display: Display | None = None) -> Checked:
         raise DiptychError(f"{there[0]} exists; choose another --out or give --overwrite")
     check_out(settings.out)
     places = _places(settings)
-    for place in places:
-        folder, _ = real_path(place.folder)
-        if settings.out.resolve().is_relative_to(folder.resolve()):
-            raise DiptychError(f"--out {settings.out}: lies among the images of {folder}; choose a folder elsewhere")
+    check_apart(settings.out, *(place.folder for place in places))
     checked = look_over(places, settings.pairs, display.count, display.note)
     title = settings.data or os.path.commonpath([place.folder.absolute() for place in places])
     settings.out.mkdir(parents=True, exist_ok=True)

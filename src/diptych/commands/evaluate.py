@@ -13,9 +13,10 @@ from diptych.config import EvaluateSettings
 from diptych.display import Display, Silent
 from diptych.errors import DiptychError
 from diptych.files import PART, check_out, delete_folder, write_json, write_png
-from diptych.images import list_images, read_classes, real_path
+from diptych.images import check_apart, list_images, read_classes, real_path
 from diptych.layouts import Layout, read_layout
 from diptych.processes import agree, by_first, is_first, joined, this_process, wait
+from diptych.reading import read_json
 from diptych.recipes import load_settings
 
 if TYPE_CHECKING:
@@ -84,26 +85,36 @@ def _evaluate(settings: EvaluateSettings, display: Display) -> dict[str, Any]:
             }
         if settings.out is not None and is_first():
             settings.out.mkdir(parents=True, exist_ok=True)
-            translations, half = settings.out / "translations", settings.out / f"{PART}translations"
+            translations, half = settings.out / "translations", settings.out / f"{PART}new-translations"
             shutil.rmtree(half, ignore_errors=True)
-            pictures: list[str] = []
+            for stale in _confusion_pictures(settings.out):
+                stale.unlink(missing_ok=True)
             for name, one in measured.items():
                 if settings.extractor or settings.segmenter:
                     to = half / name if several else half
                     shutil.copytree(scratch / name / "translations", to)
                 if isinstance(one.scores, ClassScores):
                     picture = confusion_matrix(one.scores.confusion, one.scores.classes)
-                    pictures.append(f"confusion-{name}.png" if several else "confusion.png")
-                    write_png(settings.out / pictures[-1], picture)
+                    write_png(settings.out / (f"confusion-{name}.png" if several else "confusion.png"), picture)
             if translations.exists():
                 delete_folder(translations)  # they may be another run's
-            for stale in settings.out.glob("confusion*.png"):
-                if stale.name not in pictures:
-                    stale.unlink()
             if half.exists():
                 half.replace(translations)
             write_json(settings.out / "metrics.json", {"format": 2, "diptych": __version__, **record})
     return record
+
+
+def _confusion_pictures(out: Path) -> list[Path]:
+    """Those of the scores that are in `out`, which are written over."""
+    if not (out / "metrics.json").exists():
+        return []
+    try:
+        record = read_json(out / "metrics.json")
+    except DiptychError:
+        record = None
+    runs = record.get("runs") if isinstance(record, dict) else None
+    names = [f"confusion-{run}.png" for run in runs] if isinstance(runs, dict) else ["confusion.png"]
+    return [out / name for name in names if (out / name).parent == out]
 
 
 @contextmanager
@@ -198,18 +209,16 @@ def _check_evaluate(settings: EvaluateSettings) -> None:
 def _check_out(out: Path, settings: EvaluateSettings) -> None:
     """Raises `DiptychError` where something would be written over that evaluate has not made, or is to read."""
     metrics, translations = out / "metrics.json", out / "translations"
+    read = settings.a, settings.b, settings.generated
     if metrics.exists() and not settings.overwrite:
         raise DiptychError(f"{metrics} exists; choose another --out or give --overwrite")
-    if translations.exists() and not metrics.exists():
-        raise DiptychError(f"{translations} is there, and its scores are not; choose another --out, or move it away")
+    for there in (translations, out / "confusion.png"):
+        if there.exists() and not metrics.exists():
+            raise DiptychError(f"{there} is there, and its scores are not; choose another --out, or move it away")
     check_out(out)
-    for folder in (settings.a, settings.b, settings.generated):
-        if folder is None:
-            continue
-        images = real_path(folder)[0].resolve()
-        if out.resolve().is_relative_to(images):
-            raise DiptychError(f"--out {out}: lies among the images of {folder}; choose a folder elsewhere")
-        if images.is_relative_to(translations.resolve()):
+    check_apart(out, *read)
+    for folder in filter(None, read):
+        if real_path(folder)[0].resolve().is_relative_to(translations.resolve()):
             raise DiptychError(f"--out {out}: {folder}, which is read, would be replaced; choose a folder elsewhere")
 
 
@@ -254,8 +263,8 @@ def _subjects(settings: EvaluateSettings, device: str) -> dict[str, "Subject"]:
         name = next(free for free in itertools.chain([name], numbered) if free not in subjects)
         source, target = sides[direction[0]], sides[direction[-1]]
         if settings.unpaired:
-            sets = (tuple(folder / name for name in list_images(folder)) for folder in (source, target))
-            files = LabelledFiles(*sets)
+            inputs, truths = (tuple(folder / name for name in list_images(folder)) for folder in (source, target))
+            files = LabelledFiles(inputs, truths)
         else:
             try:
                 files = labelled_files(source, target)

@@ -13,7 +13,7 @@ from diptych.display import Display, Silent
 from diptych.errors import DiptychError, some
 from diptych.features.stored import check_numbers, is_stored, names_of_rows, open_features
 from diptych.files import check_out, write_png
-from diptych.images import list_images, read_view
+from diptych.images import check_apart, list_images, read_view
 from diptych.pairs import read_rows, same_stem, write_pairs
 from diptych.processes import agree, by_first, is_first, joined
 from diptych.selection import SELECTORS, kmedoids
@@ -38,16 +38,17 @@ def select(settings: SelectSettings, display: Display | None = None) -> Path:
     """
     with joined("selecting"):
         agree("their settings", settings.model_dump(mode="json"))
-        by_first(lambda: _check_out(settings.out))
+        by_first(lambda: _check_out(settings.out, settings.photos))
         return _select(settings, display or Silent())
 
 
-def _check_out(out: Path) -> None:
+def _check_out(out: Path, photos: Path) -> None:
     written = ("pairs.csv", "unpaired.csv", "chosen.png", "map.png")
     there = [str(out / name) for name in written if (out / name).exists()]
     if there:
         raise DiptychError(f"{there[0]} exists, and pairs.csv may hold your partners; choose another --out")
     check_out(out)
+    check_apart(out, photos)
 
 
 def _select(settings: SelectSettings, display: Display) -> Path:
@@ -74,12 +75,14 @@ def _select(settings: SelectSettings, display: Display) -> Path:
     if settings.within is not None:
         within_rows = read_rows(settings.within)
         listed = [left for left, _ in within_rows if left]
-        _check_present(listed, names, settings.within, folder)
+        _check_present(listed, images, settings.within, folder)
         names = _in_order(listed, there_are)
     given_rows = read_rows(settings.given) if settings.given is not None else []
     given = [left for left, _ in given_rows if left]
     if settings.given is not None:
-        _check_present(given, there_are, settings.given, folder)
+        _check_present(given, images, settings.given, folder)
+        if damaged := sorted(set(given) - set(there_are)):
+            raise DiptychError(f"{settings.given}: {some(damaged)} cannot be read; mend the file or take the line out")
         names = _in_order([*names, *given], there_are)
     if settings.budget < 1:
         raise DiptychError(f"--budget {settings.budget}: choose at least 1 image")

@@ -13,8 +13,9 @@ import yaml
 from diptych.config import ResumeSettings, TrainSettings
 from diptych.dataset import Dataset
 from diptych.display import Display, Silent
-from diptych.errors import DiptychError
+from diptych.errors import DiptychError, some
 from diptych.files import alone_in, check_out, write_json, write_text
+from diptych.images import check_apart
 from diptych.processes import (
     agree,
     by_first,
@@ -29,6 +30,12 @@ from diptych.processes import (
 )
 from diptych.recipes import load_settings
 from diptych.saved import Data, RunRecord, read_record
+
+BEFORE_THE_RECORD = ("experiment.yaml", "data.json")  # written before run.json
+OF_A_RUN = (
+    *(*BEFORE_THE_RECORD, "log.jsonl", "checkpoints", "checkpoints.json", "previews", "report.html", "tensorboard"),
+    *("translator.json", "a_to_b", "b_to_a"),  # of a saved translator, which would be taken for the run's
+)
 
 
 def train(
@@ -66,7 +73,7 @@ def _train(settings: TrainSettings, display: Display, stop: Callable[[], bool]) 
 
     with _held(settings.out, "train"):
         if is_first():
-            _check_no_run(settings.out)
+            _check_free(settings.out)
             experiment = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
             write_text(settings.out / "experiment.yaml", experiment)
             write_json(settings.out / "data.json", dataset.to_record())
@@ -88,8 +95,10 @@ def _train(settings: TrainSettings, display: Display, stop: Callable[[], bool]) 
 
 
 def _checked(settings: TrainSettings) -> TrainSettings:
-    _check_no_run(settings.out)
+    _check_free(settings.out)
     check_out(settings.out)
+    read = settings.a, settings.b, settings.unpaired_a, settings.unpaired_b, settings.val_a, settings.val_b
+    check_apart(settings.out, *read)
     return settings
 
 
@@ -126,9 +135,14 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _check_no_run(out: Path) -> None:
+def _check_free(out: Path) -> None:
+    """Raises `DiptychError` where `out` holds a run, or anything that a run would take for its own and write over."""
     if (out / "run.json").exists():
         raise DiptychError(f"{out}: holds a run already; choose another --out, or diptych resume {out}")
+    begun = BEFORE_THE_RECORD if (out / ".lock").exists() else ()  # by a start that was cut off
+    there = [name for name in OF_A_RUN if name not in begun and (out / name).exists()]
+    if there:
+        raise DiptychError(f"{out}: holds {some(there)}, and is no run; choose another --out")
 
 
 def resume(
@@ -146,7 +160,7 @@ def resume(
 def _resume(settings: ResumeSettings, display: Display, stop: Callable[[], bool]) -> int:
     from diptych.build import device_named, make_training, reopen_dataset, resolve
     from diptych.training.compiling import why_not
-    from diptych.training.loop import checkpoint_of, earlier_checkpoint, go_back
+    from diptych.training.loop import checkpoint_of, earlier_checkpoint, go_back, name_lone_checkpoint
     from diptych.training.resume import load_training, processes_of
     from diptych.translator import checkpoint_folder
 
@@ -163,14 +177,16 @@ def _resume(settings: ResumeSettings, display: Display, stop: Callable[[], bool]
     if settings.lr_scale is not None:
         changes["optim"] = old.optim.model_copy(update={"lr": old.optim.lr * settings.lr_scale})
     now = old.model_copy(update=changes)
+    if now.paired_steps is not None and now.steps <= now.paired_steps:
+        raise DiptychError(
+            f"--steps {now.steps}: the paired phase alone has {now.paired_steps} steps, and the unpaired one comes "
+            "after it; give more"
+        )
     if not (folder / "run.json").exists():
         raise DiptychError(f"{folder}: its start was cut off before the first step; give diptych train once more")
     run_record = read_record(folder / "run.json", RunRecord)
     index, report = folder / "checkpoints.json", folder / "report.html"
-    if not index.exists() and len(list(folder.glob("checkpoints/[0-9]*"))) > 1:
-        raise DiptychError(
-            f"{index}: is gone, but checkpoints are there; bring it back, or delete those to begin again"
-        )
+    by_first(lambda: name_lone_checkpoint(folder))
     checkpoint = checkpoint_folder(folder, "last") if index.exists() else None
     if settings.from_step is not None:
         checkpoint = checkpoint_of(folder, settings.from_step)

@@ -11,7 +11,7 @@ from diptych.studies.curves import chart_html, charts_of, in_words
 from diptych.studies.folder import State, state_of
 from diptych.studies.plan import Plan, folder_of
 from diptych.studies.runs import duration
-from diptych.studies.table import Line, table_cells
+from diptych.studies.table import Line, notes_of, table_cells
 
 TILE, SMALL_TILE, MANY = 480, 300, 12  # pixels of a row's picture; from so many rows on they are small
 
@@ -30,7 +30,7 @@ def write_study_page(plan: Plan, lines: Sequence[Line], out: Path) -> Path:
     note = "Mean ± sample standard deviation over the seeds."
     if any(line.row.published for line in lines):
         note += " Published: the paper's number for that row; empty where it gives none."
-    results = Table("", tuple(header), tuple(map(tuple, rows)), note)
+    results = Table("", tuple(header), tuple(map(tuple, rows)), " ".join([note, *notes_of(lines)]))
     write_page(
         out / "index.html",
         plan.title,

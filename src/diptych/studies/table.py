@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import DiptychError, nearest
-from diptych.evaluation.record import flat_scores
+from diptych.evaluation.record import explanation, flat_scores
 from diptych.files import write_json, write_text
 from diptych.reading import read_json
 from diptych.studies.folder import score_file, state_of
@@ -34,6 +34,7 @@ class Line:
 
     row: Row
     scores: Mapping[str, Mapping[str, float]]  # run -> every number of its metrics.json; finished runs only
+    notes: Mapping[str, Sequence[str]]  # run -> what must stand below its numbers; finished runs only
     cells: Mapping[str, Cell]  # metric -> over the seeds; only those that some run has
 
     @property
@@ -46,22 +47,42 @@ def collect(plan: Plan, out: Path) -> list[Line]:
     """What the runs in `out` have scored so far, row by row."""
     lines = []
     for row in plan.rows:
-        scores = {run.name: _scores(score_file(out, run)) for run in row.runs if score_file(out, run).is_file()}
+        read = {run.name: _read(score_file(out, run)) for run in row.runs if score_file(out, run).is_file()}
+        scores = {name: numbers for name, (numbers, _) in read.items()}
         cells = {}
         for metric in plan.metrics:
             values = [numbers[metric] for numbers in scores.values() if metric in numbers]
             if values:
                 std = statistics.stdev(values) if len(values) > 1 else None
                 cells[metric] = Cell(statistics.fmean(values), std, len(values))
-        lines.append(Line(row, scores, cells))
+        lines.append(Line(row, scores, {name: notes for name, (_, notes) in read.items()}, cells))
     return lines
 
 
-def _scores(file: Path) -> dict[str, float]:
+def _read(file: Path) -> tuple[dict[str, float], list[str]]:
     try:
-        return flat_scores(read_json(file))
+        record = read_json(file)
+        return flat_scores(record), explanation({**record, "bootstrap": None})  # a table has no intervals
     except (DiptychError, KeyError, TypeError, AttributeError):
         raise DiptychError(f"{file}: is damaged; delete it to score the run again") from None
+
+
+def notes_of(lines: Sequence[Line]) -> list[str]:
+    """What must stand below the numbers, each once: N, protocol, filters, extractor, warnings.
+
+    Where it does not hold for all finished runs, it says for how many, or for which if for one.
+    """
+    runs_of: dict[str, list[str]] = {}
+    finished = [name for line in lines for name in line.scores]
+    for line in lines:
+        for run, notes in line.notes.items():
+            for note in notes:
+                runs_of.setdefault(note, []).append(run)
+    told = []
+    for note, runs in runs_of.items():
+        of = "" if len(runs) == len(finished) else runs[0] if len(runs) == 1 else f"{len(runs)} of {len(finished)} runs"
+        told.append(f"{of}: {note}" if of else note)
+    return told
 
 
 def check_metrics(plan: Plan, lines: Sequence[Line]) -> None:
@@ -123,7 +144,8 @@ def write_table(plan: Plan, lines: Sequence[Line], out: Path) -> None:
     ]
     missing = sum(len(line.row.runs) - len(line.scores) for line in lines)
     below = f"Mean ± sample standard deviation over seeds. {_missing(missing)}"
-    write_text(out / "table.md", "\n".join([f"# {plan.title}", "", *text, "", below, ""]))
+    said = [part for note in notes_of(lines) for part in ("", note)]
+    write_text(out / "table.md", "\n".join([f"# {plan.title}", "", *text, "", below, *said, ""]))
 
     columns = [*plan.axes, "seeds_finished", "seeds_planned"]
     columns += [f"{metric}_{what}" for metric in plan.metrics for what in ("mean", "std", "published")]
@@ -163,4 +185,11 @@ def _record(plan: Plan, lines: Sequence[Line], out: Path) -> dict[str, Any]:
             entry: dict[str, Any] = {"name": run.name, "seed": run.seed, "steps": run.settings.steps}
             runs.append(entry | {"state": state.kind, "scores": dict(line.scores.get(run.name, {}))})
         rows.append({"labels": dict(line.labels), "metrics": metrics, "runs": runs})
-    return {"format": 1, "title": plan.title, "axes": list(plan.axes), "metrics": list(plan.metrics), "rows": rows}
+    return {
+        "format": 1,
+        "title": plan.title,
+        "axes": list(plan.axes),
+        "metrics": list(plan.metrics),
+        "notes": notes_of(lines),
+        "rows": rows,
+    }

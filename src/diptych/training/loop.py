@@ -238,6 +238,22 @@ def go_back(folder: Path, step: int) -> None:
     sync(folder)
 
 
+def name_lone_checkpoint(folder: Path) -> None:
+    """Where checkpoints.json is missing beside one checkpoint, be it that a kill came between the two, write it anew.
+
+    Raises `DiptychError` where there are several: which one was the best is not known.
+    """
+    index, whole = folder / "checkpoints.json", _whole_checkpoints(folder)
+    if index.exists() or not whole:
+        return
+    if len(whole) > 1:
+        raise DiptychError(
+            f"{index}: is gone, but checkpoints are there; bring it back, or delete those to begin again"
+        )
+    entry = {"name": whole[0].name, "step": int(whole[0].name), "metric": None, "value": None}
+    write_json(index, {"last": entry, "best": entry})
+
+
 def earlier_checkpoint(checkpoint: Path) -> int | None:
     """The step of the kept checkpoint before this one; None where there is none."""
     before = [int(path.name) for path in _whole_checkpoints(checkpoint.parents[1]) if path.name < checkpoint.name]
