@@ -199,6 +199,11 @@ def test_init_from_starts_with_the_other_runs_generators(scenes: Path, tmp_path:
     for otherwise in ({"ngf": 6}, {"norm": "batch"}):
         with pytest.raises(DiptychError, match="give the same settings"):
             initialise_from(tmp_path / "run", translator_of(**otherwise))
+    unet = {"generator": "unet", "blocks": None, "depth": 3, "ngf": 4}
+    commands.train(settings(scenes, tmp_path / "unet", steps=1, **unet))
+    initialise_from(tmp_path / "unet", translator_of(**unet, dropout=False))
+    with pytest.raises(DiptychError, match="give the same settings"):  # all weights have the same shapes
+        initialise_from(tmp_path / "unet", translator_of(**unet, leak=0.05))
 
 
 def test_init_from_logits_asks_for_the_same_classes(scenes: Path, tmp_path: Path) -> None:
