@@ -100,6 +100,19 @@ def test_a_seed_that_was_away_comes_back_as_it_began_or_not_at_all(tmp_path: Pat
         begin(changed, out)
 
 
+def test_pairs_where_there_were_none_are_a_change(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    before = study()
+    before["select"] |= {"unpaired": 9, "budget": 0}
+    before["train"] |= {"method": "shukla", "pairs": "none", "generator": "resnet"}
+    before["axes"] = {"kind": {"only": {}}}
+    begin(before, out)
+    train(out, "only--seed0")
+    before["select"]["budget"] = 1
+    with pytest.raises(DiptychError, match=r"only--seed0 has begun with train\.pairs none, not "):
+        begin(before, out)
+
+
 def test_a_row_that_left_nothing_may_come_back_otherwise(tmp_path: Path) -> None:
     out = tmp_path / "out"
     begin(study(), out)

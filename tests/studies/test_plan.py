@@ -118,6 +118,26 @@ def test_a_budget_of_0_or_a_null_selects_nothing() -> None:
     assert [run.selection is not None for run in planned(**changes).runs] == [False, False, True, True]
 
 
+def test_a_budget_of_0_chooses_the_unpaired_images_for_methods_that_take_some() -> None:
+    axes = {
+        "method": {
+            "CycleGAN": {"train": {"method": "cyclegan"}},
+            "hybrid": {"train": {"method": "shukla", "pairs": "none"}},
+        },
+        "budget": {0: {"select": {"budget": 0}}},
+    }
+    train = {"size": "64x48", "steps": 30, "judge": {"patch": 34}}
+    changes: dict[str, Any] = {"train": train, "axes": axes, "skip": [], "rows": [], "published": [], "seeds": [0]}
+    one_pair = next(run for run in planned().runs if run.name == "hybrid--k-medoids--1--seed0")
+    select: dict[str, Any] = {**study()["select"], "selector": "kmedoids", "unpaired": 10}
+    for run in planned(**changes, select=select).runs:
+        assert run.selection == one_pair.selection  # so that both see the same images
+        assert run.settings.unpaired == one_pair.settings.unpaired
+        assert run.settings.pairs in (None, "none")
+    select["unpaired"] = None
+    assert [run.selection for run in planned(**changes, select=select).runs] == [None, None]
+
+
 def test_published_numbers_stand_beside_the_rows_that_have_their_labels() -> None:
     rows = planned().rows
     assert [row.published for row in rows] == [

@@ -303,8 +303,13 @@ def test_what_each_row_of_a_hybrid_table_learns_from(name: str) -> None:
     assert all_of_them.selection is not None
     assert all_of_them.selection.settings["budget"] == 200
     assert row_of(name, method="hybrid", budget=0).runs[0].settings.pairs == "none"
-    assert row_of(name, method="hybrid", budget=0).runs[0].settings.unpaired == "200"
-    assert row_of(name, method="CycleGAN on 200").runs[0].settings.unpaired == "200"
+    for without_pairs in (row_of(name, method="hybrid", budget=0), row_of(name, method="CycleGAN on 200")):
+        run = without_pairs.runs[0]
+        assert run.selection is not None
+        among = row_of(name, method="hybrid", budget=1).runs[0].selection
+        assert run.selection == among  # the very same 200
+        assert Path(str(run.settings.unpaired)).name == "unpaired.csv"
+        assert run.settings.pairs in (None, "none")
     assert row_of(name, method="CycleGAN on 2975").runs[0].settings.unpaired == "all"
     assert row_of(name, method="pairs only", budget=2975).runs[0].settings.pairs == "all"
     assert row_of(name, method="Tripathy", budget=30).runs[0].settings.pairs == "30"

@@ -162,11 +162,13 @@ def _left_traces(out: Path, name: str) -> bool:
 def _difference(old: Remembered, new: Remembered, layers: Sequence[str]) -> str:
     """The first setting that differs, with both values, or an empty string."""
     before, after = (_flat({layer: getattr(settings, layer) for layer in layers}) for settings in (old, new))
-    # A selection is named after its settings: they say what changed, its files do not.
-    hidden = ("train.out", *(("train.pairs", "train.unpaired") if old.select and new.select else ()))
     for name in dict.fromkeys([*before, *after]):
         was, now = before.get(name, "unset"), after.get(name, "unset")
-        if was != now and name not in hidden:
+        # A selection is named after its settings: they say what changed, its files do not.
+        selected = name in ("train.pairs", "train.unpaired") and all(
+            Path(str(at)).suffix == ".csv" for at in (was, now)
+        )
+        if was != now and name != "train.out" and not (selected and old.select and new.select):
             return f"{name} {was}, not {now}"
     return ""
 

@@ -243,10 +243,11 @@ def _run(labels: Labels, columns: Sequence[str], layers: Mapping[str, Any], seed
     takes_unpaired = method is not None and "unpaired" in method.defaults
     if takes_unpaired:
         train |= {key: data[key] for key in ELSEWHERE if key in data}
-    selection = _selection(layers["select"], data, seed, place)
+    selection = _selection(layers["select"], data, seed, place, takes_unpaired)
     if selection is not None:
         chosen = folder_of(out, "selections", selection.name)
-        train["pairs"] = str(chosen / "pairs.csv")
+        if layers["select"]["budget"]:
+            train["pairs"] = str(chosen / "pairs.csv")
         if takes_unpaired and selection.settings.get("unpaired") is not None:
             train["unpaired"] = str(chosen / "unpaired.csv")
     settings = settings_from(train, place)
@@ -264,13 +265,18 @@ def _run(labels: Labels, columns: Sequence[str], layers: Mapping[str, Any], seed
     return Run(name, seed, selection, train, evaluate, settings)
 
 
-def _selection(values: Mapping[str, Any] | None, data: Mapping[str, str], seed: int, place: str) -> Selection | None:
-    """What is selected first: something wherever the budget is more than 0."""
+def _selection(
+    values: Mapping[str, Any] | None, data: Mapping[str, str], seed: int, place: str, takes_unpaired: bool
+) -> Selection | None:
+    """What is selected first: wherever the budget is more than 0, and, where it is 0, by methods that take unpaired
+    images, if `unpaired` says how many: those that other rows choose their pairs among."""
     if values is None:
         return None
     chosen = {"partners": data["b"], **values, "photos": data["a"], "seed": seed}
+    if values.get("budget") == 0:
+        chosen["budget"] = 1  # the unpaired ones are chosen first, whatever the budget; the pair goes unused
     settings = _checked(SelectSettings, {**chosen, "out": "out"}, f"{place}: select")
-    if not values.get("budget"):
+    if "budget" not in values or (values["budget"] == 0 and not (takes_unpaired and settings.unpaired)):
         return None
     content = settings.model_dump(mode="json", exclude={"out", "device"})
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:6]
