@@ -360,6 +360,8 @@ def unet_state(norm: str = "batch", **changes: Tensor | None) -> dict[str, Any]:
 
 
 ONE = torch.zeros(1)
+HEAD = "model.model.0.weight"
+NO_NUMBERS = "is sparse, quantised, complex or without its numbers"
 BAD_FILES: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "a whole module": (lambda _: nn.Sequential(nn.Conv2d(3, 3, 1)), ("holds more than weights", "state_dict()")),
     "code": (CodeInAFile, ("holds more than weights", "state_dict()")),
@@ -410,6 +412,13 @@ BAD_FILES: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "a unet's odd width": (
         lambda _: unet_state(**{"model.model.1.model.1.weight": torch.zeros(5, 2, 4, 4)}),
         ("'model.model.1.model.1.weight' is 5x2x4x4", "has 4x2x4x4"),
+    ),
+    "complex numbers": (lambda _: unet_state(**{HEAD: torch.zeros(1, dtype=torch.complex64)}), (HEAD, NO_NUMBERS)),
+    "no numbers": (lambda _: unet_state(**{HEAD: torch.zeros(4, 3, 4, 4).to_sparse()}), (HEAD, NO_NUMBERS)),
+    "NaN": (lambda _: unet_state(**{HEAD: torch.full((2, 3, 4, 4), torch.nan)}), (HEAD, "holds NaN or infinity")),
+    "a first convolution of another rank": (
+        lambda _: unet_state(**{HEAD: torch.zeros(2, 3)}),
+        ("no convolution 'model.model.0.weight', which is 2x3",),
     ),
     "a unet of one level": (
         lambda _: {"model.model.0.weight": torch.zeros(2, 3, 4, 4), "model.model.0.bias": torch.zeros(2)},

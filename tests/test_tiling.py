@@ -440,6 +440,15 @@ def test_free_memory_is_the_smaller_of_machine_and_container(tmp_path: Path, mon
     assert free_memory(cpu) == 5000 * 1024
     (group / "memory.max").write_text("3000000\n")
     assert free_memory(cpu) == 2_000_000
+    (group / "memory.stat").write_text("anon 5\ninactive_file 600000\nactive_file 7\n")  # may be forgotten
+    assert free_memory(cpu) == 2_600_000
+    (group / "memory.max").unlink()
+    assert free_memory(cpu) == 5000 * 1024
+    (group / "memory").mkdir()  # version 1
+    (group / "memory" / "memory.limit_in_bytes").write_text("4000000\n")
+    (group / "memory" / "memory.usage_in_bytes").write_text("3000000\n")
+    (group / "memory" / "memory.stat").write_text("inactive_file 1\ntotal_inactive_file 700000\n")
+    assert free_memory(cpu) == 1_700_000
 
 
 def test_needs_of_a_translation_are_those_of_the_padded_image(tmp_path: Path) -> None:

@@ -40,7 +40,8 @@ def demo(settings: DemoSettings, display: Display | None = None) -> Path:
             raise DiptychError(f"{out}: holds something that no demo made; choose another --out")
         if not settings.overwrite:
             raise DiptychError(f"{out}: holds a demo already; choose another --out or give --overwrite")
-        shutil.rmtree(out)
+        for path in out.iterdir():  # the folder itself may be a link
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     write_text(out / MARKER, f"Made by diptych {__version__}; diptych demo --overwrite deletes this folder.\n")
 
     for place, (split, count) in enumerate(SCENES.items()):

@@ -69,6 +69,8 @@ def read_generator(path: Path) -> tuple[dict[str, Any], nn.Module]:
                 f"{path}: {public!r} is {shape(weights[name])}, where {describe(architecture)} has {shape(mine)}; "
                 f"{WANTED}"
             )
+        if not weights[name].isfinite().all():
+            raise DiptychError(f"{path}: {public!r} holds NaN or infinity; give a checkpoint from before that")
     if state:
         raise DiptychError(f"{path}: holds {next(iter(state))!r}, which {describe(architecture)} has not; {WANTED}")
     generator.to_empty(device="cpu").load_state_dict(weights)
@@ -122,10 +124,8 @@ def _recognised(state: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
     if first not in state or state[first].ndim != 4 or 0 in state[first].shape:
         if "model.0.weight" in state or "net.0.weight" in state:
             raise DiptychError(f"{path}: holds a discriminator (*_net_D*.pth), which translates nothing; {WANTED}")
-        raise DiptychError(
-            f"{path}: holds no generator known here: no convolution {first!r}, but {next(iter(state), 'nothing')!r}; "
-            f"{WANTED}"
-        )
+        but = f"which is {shape(state[first])}" if first in state else f"but {next(iter(state), 'nothing')!r}"
+        raise DiptychError(f"{path}: holds no generator known here: no convolution {first!r}, {but}; {WANTED}")
     last, axis = (f"model.{17 + len(blocks)}.weight", 0) if blocks else ("model.model.3.weight", 1)
     ends = state[last].shape[axis] if last in state and state[last].ndim == 4 else 0
     common = {"in_channels": state[first].shape[1], "out_channels": ends or 3, "ngf": len(state[first])}

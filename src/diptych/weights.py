@@ -119,6 +119,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     odd = [name for name, tensor in state.items() if not (isinstance(name, str) and isinstance(tensor, Tensor))]
     if odd:
         raise DiptychError(f"{path}: {odd[0]!r} is no tensor; {ALONE}")
+    for name, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_complex():
+            raise DiptychError(f"{path}: {name!r} is sparse, quantised, complex or without its numbers; {ALONE}")
     memory = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     if memory > max(MOST_SHARING * size, HARMLESS):  # views of one number may claim to be of any shape
         raise DiptychError(f"{path}: claims {memory / 1e9:.1f} GB of weights in a file of {size / 1e6:.1f} MB; {ALONE}")

@@ -233,6 +233,26 @@ def test_what_is_planted_is_found(
     assert any(Path(files[0]).name in line for line in lines)
 
 
+def test_a_folder_that_is_trained_on_and_scored_on_is_a_leak(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(pictures / "train")
+    for place in (pictures / "train", tmp_path / "link"):
+        out = tmp_path / f"out-{place.name}"
+        sides = (
+            "--a",
+            pictures / "train/a",
+            "--b",
+            pictures / "train/b",
+            "--val-a",
+            place / "a",
+            "--val-b",
+            place / "b",
+        )
+        assert diptych("check", *sides, "--out", out) == 0
+        severity, files = found(out)["leak"]
+        assert severity == "warning"
+        assert len(files) == 2 * len(list((pictures / "train/a").iterdir()))
+
+
 def test_class_maps_with_unknown_ids_rare_and_missing_classes(maps: Path, tmp_path: Path) -> None:
     data = copy(maps, tmp_path)
     for file in (data / "val" / "b").iterdir():

@@ -267,6 +267,31 @@ main(sys.argv[1:])
     assert tree(out) == tree(tmp_path / "clean")
 
 
+def test_pack_behind_a_link_and_where_the_shards_cannot_appear(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sides = ("pack", "--a", folders.photos, "--b", folders.labels)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    assert diptych(*sides, "--out", tmp_path / "link") == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "disk" / "shards.json").is_file()
+
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr("pathlib.Path.is_mount", lambda path: path == tmp_path / "mount")
+    (tmp_path / "mount").mkdir()
+    for out in (".", tmp_path / "mount"):
+        capsys.readouterr()
+        assert diptych(*sides, "--out", out) == 2
+        assert (
+            f"the shards appear in one move, which cannot take its place; give --out {Path(out).resolve()}/shards"
+            in (last_line(capsys))
+        )
+        assert not list(Path(out).iterdir())
+
+
 def test_what_pack_refuses(own_folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sides = ("--a", own_folders.photos, "--b", own_folders.labels)
     out = tmp_path / "sh"

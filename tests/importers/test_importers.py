@@ -15,8 +15,9 @@ from conftest import diptych, said_one_line
 from diptych.config import Dataset
 from diptych.images import read_class_map, read_classes
 from diptych.importers import IMPORTERS, camvid, cityscapes
+from diptych.importers.labelled import BEGUN
 from diptych.importers.mapillary import cityscapes_class
-from diptych.layouts import read_layout
+from diptych.layouts import FILE, read_layout
 from miniatures import (
     HEIGHT,
     MINIATURES,
@@ -99,6 +100,15 @@ def test_cityscapes_links_train_ids_that_are_there(tmp_path: Path) -> None:
     assert not (tmp_path / "out/train/labels/aachen_000001_000019.png").is_symlink()
 
 
+def test_what_a_mac_leaves_beside_files_is_passed_over(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    make_cityscapes(source)
+    for file in list(source.rglob("*.png")):
+        file.with_name(f"._{file.name}").write_bytes(b"attributes")
+    assert diptych("import", "cityscapes", source, "--out", tmp_path / "out") == 0
+    assert len(names(tmp_path / "out/train/photos")) == 3
+
+
 def test_an_out_folder_may_be_moved(tmp_path: Path) -> None:
     out = imported("cityscapes", tmp_path)
     out.rename(tmp_path / "elsewhere")
@@ -162,6 +172,20 @@ def test_gta5(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "left out, photo and labels differ in size: 00006 (10x9 and 8x9)" in said
     assert "void <- unlabeled, ego vehicle" in said
     assert "all of it is for training" in said
+
+
+def test_gta5_takes_no_class_maps_that_an_import_has_made(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    make_gta5(source)
+    within = source / "streets"
+    assert diptych("import", "gta5", source, "--out", within) == 0
+    for made in (FILE, BEGUN):  # of a whole one, and of one that was cut off
+        (within / FILE).rename(within / made)
+        again = tmp_path / made
+        assert diptych("import", "gta5", source, "--out", again) == 0
+        for name in names(again / "train/labels"):
+            assert (again / "train/labels" / name).read_bytes() == (within / "train/labels" / name).read_bytes()
+        (within / made).rename(within / FILE)
 
 
 @pytest.mark.parametrize("how", ["split.mat", "txt"])

@@ -229,6 +229,34 @@ def test_cut_log_drops_later_and_broken_lines(tmp_path: Path) -> None:
     assert log.read_text() == '{"step": 2, "seconds": 1.5}\n{"step": 4, "seconds": 3}\n'
 
 
+def test_cut_log_keeps_what_follows_a_line_that_is_none(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"step": 2, "seconds": 1.5}\n\n{"step": 3, "sec\n{"step": 4, "seconds": 3}\n{"step": 6}\n')
+    assert cut_log(log, 4) == 3
+    assert log.read_text() == '{"step": 2, "seconds": 1.5}\n{"step": 4, "seconds": 3}\n'
+
+
+def test_a_resumption_takes_away_only_what_a_training_left_half_done(scenes: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    commands.train(settings(scenes, run, steps=2))
+    others = [run / "previews" / "notes.png", run / "scores" / ".part-translations" / "x.png", run / "mine" / ".part-x"]
+    halves = [run / ".part-log", run / "checkpoints" / ".part-00000004" / "w", run / "previews" / ".part-00000004.png"]
+    for file in (*others, *halves):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x")
+    commands.resume(ResumeSettings(run=run, steps=4))
+    assert all(file.exists() for file in others)
+    assert not any(file.exists() for file in halves)
+    assert (run / "report.html").stat().st_mtime_ns > (run / "checkpoints.json").stat().st_mtime_ns
+
+
+def test_a_run_without_its_log_goes_back_all_the_same(scenes: Path, tmp_path: Path) -> None:
+    commands.train(settings(scenes, tmp_path / "run", steps=4))
+    (tmp_path / "run" / "log.jsonl").unlink()
+    _, step = commands.resume(ResumeSettings(run=tmp_path / "run", from_step=2))
+    assert step == 4
+
+
 def test_training_is_the_same_twice(scenes: Path, tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

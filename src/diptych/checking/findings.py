@@ -131,16 +131,18 @@ def of_contents(surveys: Sequence[Survey]) -> list[Finding]:
         rows_of = {content: row for row, content in enumerate(found.contents)}
         for other in surveys[place + 1 :]:
             shared = [(rows_of[content], row) for row, content in enumerate(other.contents) if content in rows_of]
-            if not shared or found.place.folder.resolve() == other.place.folder.resolve():
+            splits = found.place.split, other.place.split
+            scored = found.place.side == other.place.side and "unpaired" not in splits
+            if not shared or (found.place.folder.resolve() == other.place.folder.resolve() and not scored):
                 continue
             files = [str(file) for i, j in shared for file in (found.file(i), other.file(j))]
             such = f"such as {files[0]} and {files[1]}"
             if found.place.side != other.place.side:
                 text = f"{_many(len(shared), 'image')} on both sides, {such}; take one of each out"
                 findings.append(Finding("warning", "both sides", text, tuple(files), True))
-            elif "unpaired" not in (found.place.split, other.place.split):
+            elif scored:
                 text = (
-                    f"{_many(len(shared), 'image')} of {found.place.split} also in {other.place.split}, {such}: scores "
+                    f"{_many(len(shared), 'image')} of {splits[0]} also in {splits[1]}, {such}: scores "
                     "on them say nothing about new images; take them out of one"
                 )
                 severity = "warning" if found.place.classes is None else "note"
@@ -227,9 +229,7 @@ def of_pairs(pairing: Pairing, alignment: Alignment | None, sides: Sides | None)
     for survey, alone in ((pairing.a, pairing.alone_a), (pairing.b, pairing.alone_b)):
         if alone:
             share = len(alone) / (len(alone) + len(pairing.rows))
-            text = (
-                f"{survey.place.folder}: {_many(len(alone), 'image')} without a partner of the same stem: {some(alone)}"
-            )
+            text = f"{survey.place.folder}: {_many(len(alone), 'image')} without a partner: {some(alone)}"
             severity: Severity = "warning" if share < MOSTLY else "note"
             findings.append(Finding(severity, "alone", text, _files(survey.place.folder, alone)))
     unequal = [

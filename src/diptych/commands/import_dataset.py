@@ -10,11 +10,10 @@ from diptych.files import alone_in, check_out, write_json
 from diptych.importers import IMPORTERS
 from diptych.importers.archives import is_archive, unpack
 from diptych.importers.download import fetch, file_name
-from diptych.importers.labelled import Labelled, write_labelled
+from diptych.importers.labelled import BEGUN, Labelled, write_labelled
 from diptych.layouts import FILE, write_layout
 from diptych.reading import read_json
 
-BEGUN = "import.json"
 MB = 10**6
 
 

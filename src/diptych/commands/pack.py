@@ -24,7 +24,7 @@ def pack(settings: PackSettings, display: Display | None = None) -> Path:
     Every image is looked at first, so that its faults are found before anything is written.
     """
     display = display or Silent()
-    out = settings.out
+    out = settings.out.resolve()  # a link stays one
     settings = _with_data(settings, display)
     _check_free(out)
     check_out(out)
@@ -57,6 +57,10 @@ def pack(settings: PackSettings, display: Display | None = None) -> Path:
 def _check_free(out: Path) -> None:
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise DiptychError(f"{out}: is there already; choose another --out")
+    if out.is_mount() or out == Path.cwd():
+        raise DiptychError(
+            f"{out}: the shards appear in one move, which cannot take its place; give --out {out}/shards"
+        )
 
 
 def _clear(folder: Path) -> None:

@@ -270,7 +270,7 @@ def _run(training: Any, display: Display, stop: Callable[[], bool]) -> int:
     step = run_loop(training, display, stop)
     if not is_first() or not (folder / "checkpoints.json").exists():
         return step  # the last is so where it stopped before the first step: there is nothing to report
-    previews = sorted((folder / "previews").glob("*.png"))
+    previews = sorted(file for file in (folder / "previews").glob("*.png") if file.stem.isdecimal())
     index = json.loads((folder / "checkpoints.json").read_text())
     best = index["best"]
     figures = [("steps", f"{step:,}")]

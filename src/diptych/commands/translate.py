@@ -82,6 +82,8 @@ def _translate(settings: TranslateSettings, display: Display) -> list[Path]:
                     f"{problem}, or --skip-unreadable ({translated} translated so far)"
                 ) from None
             return problem
+        except DiptychError as problem:
+            raise DiptychError(f"{problem} ({translated} translated so far)") from None
         translated += 1
         return target
 

@@ -95,12 +95,12 @@ def read(source: Path) -> Labelled:
         photos = {
             file.name.removesuffix("_leftImg8bit.png"): file
             for folder in photo_folders
-            for file in folder.glob(f"{split}/*/*_leftImg8bit.png")
+            for file in folder.glob(f"{split}/*/[!.]*_leftImg8bit.png")
         }
         labels = {
             file.name.removesuffix("_gtFine_labelIds.png"): file
             for folder in label_folders
-            for file in folder.glob(f"{split}/*/*_gtFine_labelIds.png")
+            for file in folder.glob(f"{split}/*/[!.]*_gtFine_labelIds.png")
         }
         pairs = []
         for name in matched(photos, labels, f"{source}: {split}"):

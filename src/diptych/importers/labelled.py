@@ -19,8 +19,9 @@ from diptych.display import Display
 from diptych.errors import DiptychError, some
 from diptych.files import PART, write_png, write_text
 from diptych.images import SUFFIXES, Classes, class_map_of, open_image, read_header
-from diptych.layouts import Layout
+from diptych.layouts import FILE, Layout
 
+BEGUN = "import.json"  # beside what an import has made so far
 Split = Literal["train", "val", "test"]
 Rows = NDArray[np.int16]  # (256,), id in a file -> row of a Classes table, -1 where it is no id of the dataset
 NO_SYMLINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EACCES, errno.EINVAL)
@@ -196,18 +197,25 @@ def _write_classes(file: Path, classes: Classes) -> None:
 
 
 def find_folders(source: Path, name: str, depth: int = 3) -> list[Path]:
-    """The folders called `name` in `source` or up to so many folders further down, the nearest first."""
+    """The folders called `name` in `source` or up to so many folders further down, the nearest first.
+
+    What an import has made, or is making, is left out: its class maps are no originals.
+    """
     found, level = [], [source]
     for _ in range(depth + 1):
         below = [
             Path(entry.path)
             for folder in level
             for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)
-            if entry.is_dir() and not entry.name.startswith(".")
+            if entry.is_dir() and not entry.name.startswith((".", "__MACOSX")) and not _imported(Path(entry.path))
         ]
         found += [folder for folder in below if folder.name == name]
         level = [folder for folder in below if folder.name != name]
     return found
+
+
+def _imported(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (FILE, BEGUN))
 
 
 def files_by_stem(folder: Path, end: str = "") -> dict[str, Path]:

@@ -29,7 +29,15 @@ def _free_in_machine() -> float:
 
 
 def _free_in_container() -> float:
-    limit, used = CGROUP / "memory.max", CGROUP / "memory.current"
-    if not limit.exists() or limit.read_text().strip() == "max":
-        return math.inf
-    return float(int(limit.read_text()) - int(used.read_text()))
+    """Of version 2 of the control groups or of version 1. Files that nobody has used lately may be forgotten."""
+    for folder, limit, used, forgettable in (
+        (CGROUP, "memory.max", "memory.current", "inactive_file"),
+        (CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        if not (folder / limit).exists() or (folder / limit).read_text().strip() == "max":
+            continue
+        told = folder / "memory.stat"
+        found = re.search(rf"^{forgettable} (\d+)$", told.read_text(), re.M) if told.exists() else None
+        in_use = int((folder / used).read_text()) - (int(found[1]) if found else 0)
+        return float(int((folder / limit).read_text()) - in_use)
+    return math.inf

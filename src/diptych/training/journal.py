@@ -87,15 +87,16 @@ class Journal:
 
 
 def cut_log(log: Path, step: int) -> float:
-    """Drop the lines after `step`, and a last one cut in half; return the seconds of training that the rest records."""
+    """Drop the lines after `step`, and what is no line, such as a last one cut in half.
+
+    Returns the seconds of training that the rest records.
+    """
     if not log.exists():
         return 0.0
     kept, seconds = [], 0.0
     for text in log.read_text(encoding="utf-8", errors="replace").splitlines():
         line = log_line(text)
-        if line is None:
-            break
-        if line["step"] <= step:
+        if line is not None and line["step"] <= step:
             kept.append(text + "\n")
             seconds = line.get("seconds", seconds)
     write_text(log, "".join(kept))

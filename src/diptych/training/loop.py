@@ -222,7 +222,8 @@ def go_back(folder: Path, step: int) -> None:
     record = read_record(index, Checkpoints)
     metric = record.best.metric or record.last.metric
     scores: dict[int, Any] = {}
-    for text in (folder / "log.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
+    log = folder / "log.jsonl"
+    for text in log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else ():
         line = log_line(text)
         if line is not None and isinstance(line.get("validation"), dict):
             scores[line["step"]] = line["validation"].get(metric)
@@ -262,11 +263,12 @@ def earlier_checkpoint(checkpoint: Path) -> int | None:
 
 def clear_after(folder: Path, step: int) -> None:
     """Take away what an earlier start left in the run `folder` after its checkpoint of `step`, or half done."""
-    for part in folder.rglob(f"{PART}*"):
-        if part.is_dir():
-            shutil.rmtree(part)
-        else:
-            part.unlink(missing_ok=True)  # it may have been in such a folder
+    for place in (folder, *(folder / name for name in ("checkpoints", "previews", "tensorboard"))):
+        for part in place.glob(f"{PART}*"):
+            if part.is_dir():
+                shutil.rmtree(part)
+            else:
+                part.unlink()
     index = folder / "checkpoints.json"
     named = {entry["name"] for entry in json.loads(index.read_text()).values()} if index.exists() else set()
     for checkpoint in _whole_checkpoints(folder):
