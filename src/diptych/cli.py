@@ -64,7 +64,7 @@ class TrainCommand(TrainSettings):
     """YAML file of settings, or one that comes with diptych (shukla, tripathy, cyclegan, pix2pix, supervised, and more;
     a wrong name lists them all); flags lie on top of it."""
     dry_run: bool = False
-    """Print the resolved settings as YAML and stop."""
+    """Print the resolved settings as YAML and stop, without a look at the images."""
 
 
 COMMANDS: dict[str, type[Settings]] = {
@@ -350,7 +350,8 @@ def _next_after_select(settings: SelectSettings) -> str:
     if waiting:
         return f"{chosen} Next: write the {waiting} missing partners into column b of {pairs}"
     files = f"--pairs {pairs}" + (f" --unpaired {settings.out / 'unpaired.csv'}" if settings.unpaired else "")
-    return f"{chosen} Next: diptych train shukla --a {settings.photos} --b {labels} {files} --out RUN"
+    maps = "; of class maps say so by --b-classes CSV"
+    return f"{chosen} Next: diptych train shukla --a {settings.photos} --b {labels} {files} --out RUN{maps}"
 
 
 def _scores_table(record: Mapping[str, Any]) -> Table:

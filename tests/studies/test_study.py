@@ -90,7 +90,7 @@ def copy(finished: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_scores_alone_are_a_study_whose_runs_were_cleared_away(copy: Path) -> None:
+def test_scores_alone_are_a_study_whose_runs_were_cleared_away(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = tables(copy)
     for path in copy.iterdir():
         if not any(map(path.match, KEPT)):
@@ -98,6 +98,7 @@ def test_scores_alone_are_a_study_whose_runs_were_cleared_away(copy: Path) -> No
     done = [scores(copy, run) for run in GRID]
     assert diptych("study", copy.parent / "tiny.yaml", "--out", copy, "--only", "pairs-only*", "regression*") == 0
     assert not (copy / "runs").exists()  # nothing was trained
+    assert f"{GRID[0]}, {GRID[1]}, {GRID[2]} and 1 more: only scores are left" in capsys.readouterr().err
     assert [scores(copy, run) for run in GRID] == done
     assert tables(copy)["table.csv"] == before["table.csv"]
 
@@ -138,6 +139,7 @@ def test_the_table_holds_means_and_deviations_beside_the_published_numbers(finis
     missing = next(line for line in text.splitlines() if line.startswith("| greedy"))
     assert "0 of 2" in missing
     assert "2 runs are missing" in text
+    assert text.startswith("# Tiny & quick\n\nTwo methods on three pairs.\n\n|")
 
     note = "4 images. output resized"
     assert sum(line.startswith(note) for line in text.splitlines()) == 1

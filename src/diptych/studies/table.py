@@ -145,7 +145,8 @@ def write_table(plan: Plan, lines: Sequence[Line], out: Path) -> None:
     missing = sum(len(line.row.runs) - len(line.scores) for line in lines)
     below = f"Mean ± sample standard deviation over seeds. {_missing(missing)}"
     said = [part for note in notes_of(lines) for part in ("", note)]
-    write_text(out / "table.md", "\n".join([f"# {plan.title}", "", *text, "", below, *said, ""]))
+    about = ["", plan.about] if plan.about else []
+    write_text(out / "table.md", "\n".join([f"# {plan.title}", *about, "", *text, "", below, *said, ""]))
 
     columns = [*plan.axes, "seeds_finished", "seeds_planned"]
     columns += [f"{metric}_{what}" for metric in plan.metrics for what in ("mean", "std", "published")]
