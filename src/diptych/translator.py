@@ -67,7 +67,10 @@ class TranslatorSpec:
 
 @dataclass(frozen=True)
 class Tiles:
-    """How an image too large for memory is translated at its own size: the same to rounding."""
+    """How an image too large for memory is translated at its own size: the same to rounding.
+
+    Where instance normalisation has nothing to divide by but rounding itself, in an image of one colour, that is visible.
+    """
 
     side: int = 512  # of a window, in pixels: memory grows with its square
     scratch: Path = Path(tempfile.gettempdir())  # a folder for what the layers pass on, see `Translator.needs`
