@@ -69,7 +69,7 @@ class TranslatorSpec:
 class Tiles:
     """How an image too large for memory is translated at its own size: the same to rounding.
 
-    Where instance normalisation has nothing to divide by but rounding itself, in an image of one colour, that is visible.
+    In an image of one colour that is visible: instance normalisation has nothing but rounding to divide by.
     """
 
     side: int = 512  # of a window, in pixels: memory grows with its square
