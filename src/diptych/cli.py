@@ -350,8 +350,8 @@ def _next_after_select(settings: SelectSettings) -> str:
     if waiting:
         return f"{chosen} Next: write the {waiting} missing partners into column b of {pairs}"
     files = f"--pairs {pairs}" + (f" --unpaired {settings.out / 'unpaired.csv'}" if settings.unpaired else "")
-    maps = "; of class maps say so by --b-classes CSV"
-    return f"{chosen} Next: diptych train shukla --a {settings.photos} --b {labels} {files} --out RUN{maps}"
+    maps = f"with --b-classes CSV if {labels} holds class maps"
+    return f"{chosen} Next, {maps}: diptych train shukla --a {settings.photos} --b {labels} {files} --out RUN"
 
 
 def _scores_table(record: Mapping[str, Any]) -> Table:

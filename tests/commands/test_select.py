@@ -113,7 +113,7 @@ def test_a_nested_selection_is_trained_on(folders: Folders, tmp_path: Path, caps
     select(folders, sel, 2, "--unpaired", 6, "--partners", folders.labels)
     said = capsys.readouterr().out
     assert said.startswith(f"2 images chosen among the 6 in {sel / 'unpaired.csv'}, shown in ")
-    line = said.partition("Next: diptych ")[2].split()
+    line = said.partition(": diptych ")[2].split()
     assert line[-6:] == ["--pairs", str(sel / "pairs.csv"), "--unpaired", str(sel / "unpaired.csv"), "--out", "RUN"]
     assert diptych(*line[:-1], run, *tiny("shukla"), "--b-classes", folders.classes, "--steps", 1) == 0
     unpaired = [left for left, _ in rows_of(sel / "unpaired.csv")]

@@ -567,7 +567,7 @@ def record_target(folder: Path) -> tuple[list[bytes], Read]:
             lambda: read_record(run / "data.json", Data),
             lambda: read_record(run / "checkpoints.json", Checkpoints),
             lambda: study_folder.saved_step(run),
-            lambda: table._scores(run / "metrics.json"),
+            lambda: table._read(run / "metrics.json"),
         ):
             try:
                 reader()

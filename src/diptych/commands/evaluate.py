@@ -2,7 +2,7 @@
 
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -20,7 +20,7 @@ from diptych.reading import read_json
 from diptych.recipes import load_settings
 
 if TYPE_CHECKING:
-    from diptych.evaluation.measuring import Subject
+    from diptych.evaluation.measuring import Measured, Subject
     from diptych.evaluation.scoring import LabelledFiles
 
 
@@ -42,12 +42,10 @@ def _evaluate(settings: EvaluateSettings, display: Display) -> dict[str, Any]:
     by_first(lambda: _check_evaluate(settings))
 
     from diptych.build import device_named
-    from diptych.evaluation.classes import ClassScores
     from diptych.evaluation.measuring import Wanted, measure
     from diptych.evaluation.record import differences
     from diptych.features import load_extractor
     from diptych.features.backbone import load_backbone
-    from diptych.pictures import confusion_matrix
 
     device = str(device_named(settings.device))
     subjects = _subjects(settings, device)
@@ -84,24 +82,43 @@ def _evaluate(settings: EvaluateSettings, display: Display) -> dict[str, Any]:
                 },
             }
         if settings.out is not None and is_first():
-            settings.out.mkdir(parents=True, exist_ok=True)
-            translations, half = settings.out / "translations", settings.out / f"{PART}new-translations"
-            shutil.rmtree(half, ignore_errors=True)
-            for stale in _confusion_pictures(settings.out):
-                stale.unlink(missing_ok=True)
-            for name, one in measured.items():
-                if settings.extractor or settings.segmenter:
-                    to = half / name if several else half
-                    shutil.copytree(scratch / name / "translations", to)
-                if isinstance(one.scores, ClassScores):
-                    picture = confusion_matrix(one.scores.confusion, one.scores.classes)
-                    write_png(settings.out / (f"confusion-{name}.png" if several else "confusion.png"), picture)
-            if translations.exists():
-                delete_folder(translations)  # they may be another run's
-            if half.exists():
-                half.replace(translations)
-            write_json(settings.out / "metrics.json", {"format": 2, "diptych": __version__, **record})
+            keep = scratch if settings.extractor or settings.segmenter else None
+            _write(settings.out, {"format": 2, "diptych": __version__, **record}, measured, keep)
     return record
+
+
+def _write(out: Path, record: Mapping[str, Any], measured: Mapping[str, "Measured"], scratch: Path | None) -> None:
+    """Write metrics.json and, before it, what belongs to it: all of it or, where something goes wrong, nothing new.
+
+    The translations are those in `scratch`, if it is given.
+    """
+    from diptych.evaluation.classes import ClassScores
+    from diptych.pictures import confusion_matrix
+
+    out.mkdir(parents=True, exist_ok=True)
+    translations, half = out / "translations", out / f"{PART}new-translations"
+    first_time, several = not (out / "metrics.json").exists(), len(measured) > 1
+    new = [translations, half]
+    try:
+        shutil.rmtree(half, ignore_errors=True)
+        for stale in _confusion_pictures(out):
+            stale.unlink(missing_ok=True)
+        for name, one in measured.items():
+            if scratch is not None:
+                shutil.copytree(scratch / name / "translations", half / name if several else half)
+            if isinstance(one.scores, ClassScores):
+                new.append(out / (f"confusion-{name}.png" if several else "confusion.png"))
+                write_png(new[-1], confusion_matrix(one.scores.confusion, one.scores.classes))
+        if translations.exists():
+            delete_folder(translations)  # they may be another run's
+        if half.exists():
+            half.replace(translations)
+        write_json(out / "metrics.json", record)
+    except BaseException:
+        if first_time:  # without their scores the next call would take them for someone else's
+            for path in new:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        raise
 
 
 def _confusion_pictures(out: Path) -> list[Path]:
