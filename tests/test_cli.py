@@ -132,7 +132,7 @@ evaluate --generated out --b VAL_LABELS --b-classes CLASSES --out again
         assert "Traceback" not in done.stderr
         said.append(done.stdout)
     assert said[0].startswith("4 images chosen")
-    assert "Next: diptych train shukla --a" in said[0]
+    assert ": diptych train shukla --a" in said[0]
     assert "Trained to step 4" in said[1]
     assert "Trained to step 6" in said[2]
     assert "1 translated" in said[3]
