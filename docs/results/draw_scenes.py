@@ -1,4 +1,4 @@
-"""Draw 200 of diptych's scenes, with class maps in the colours of CamVid's classes: `draw_scenes.py CLASSES_CSV OUT`."""
+"""Draw 200 of diptych's scenes, class maps in the colours of CamVid's classes: `draw_scenes.py CLASSES_CSV OUT`."""
 
 import csv
 import sys
