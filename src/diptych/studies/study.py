@@ -15,7 +15,7 @@ from diptych.studies import read_study, study_file
 from diptych.studies.curves import charts_of, write_svg
 from diptych.studies.folder import open_study, score_file, state_of
 from diptych.studies.page import write_study_page
-from diptych.studies.plan import DATA, Plan, Run, make_plan, spelled_out
+from diptych.studies.plan import DATA, Plan, Run, folder_of, make_plan, spelled_out
 from diptych.studies.runs import do_runs, duration, visible
 from diptych.studies.table import check_metrics, collect, write_table
 
@@ -62,7 +62,11 @@ def study(settings: StudySettings, display: Display | None = None) -> Outcome:
 
     with alone_in(out, "study", waiting) as lock:
         open_study(plan, out)
-        kept = [run.name for run in chosen if score_file(out, run).is_file() and not (out / "runs" / run.name).exists()]
+        kept = [
+            run.name
+            for run in chosen
+            if score_file(out, run).is_file() and not folder_of(out, "runs", run.name).exists()
+        ]
         if kept:
             display.note(
                 f"{some(kept)}: only scores are left; they are kept as they are, on whatever data they were made"
