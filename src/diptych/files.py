@@ -112,11 +112,8 @@ def append(file: FileIO, data: bytes) -> None:
 
 
 def delete_folder(folder: Path) -> None:
-    """Delete a folder: its name goes first, in one move, so that nobody finds it half empty.
-
-    What is being written to take its place may stand beside it as `PART` and its name.
-    """
-    part = folder.with_name(f"{PART}deleted-{folder.name}")
+    """Delete a folder: its name goes first, in one move, so that nobody finds it half empty."""
+    part = folder.with_name(f"{PART}{folder.name}")
     shutil.rmtree(part, ignore_errors=True)
     folder.replace(part)
     shutil.rmtree(part)

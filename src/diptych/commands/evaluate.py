@@ -96,7 +96,7 @@ def _write(out: Path, record: Mapping[str, Any], measured: Mapping[str, "Measure
     from diptych.pictures import confusion_matrix
 
     out.mkdir(parents=True, exist_ok=True)
-    translations, half = out / "translations", out / f"{PART}translations"
+    translations, half = out / "translations", out / f"{PART}new-translations"
     first_time, several = not (out / "metrics.json").exists(), len(measured) > 1
     new = [translations, half]
     try:
